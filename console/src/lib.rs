@@ -1,0 +1,1 @@
+//! What the operator touches: command line, API, web pages.

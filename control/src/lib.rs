@@ -1,0 +1,1 @@
+//! Who is alive, who is master, what packets should do.

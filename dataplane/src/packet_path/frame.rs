@@ -1,0 +1,134 @@
+//! A packet in borrowed memory: a ring slot, a capture record, a test's bytes.
+
+use crate::table::PortId;
+
+/// What the sender left for the network card to do. Rides through untouched unless the packet path
+/// does the work itself. Follows the virtio-net header.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Offload {
+    /// The transport checksum field holds only the pseudo-header's sum, not complemented; whoever
+    /// puts the packet on a wire finishes it.
+    pub partial_checksum: bool,
+    /// Where the unfinished checksum starts, from the first byte of the frame.
+    pub checksum_start: u16,
+    /// Where its field is, from `checksum_start`.
+    pub checksum_offset: u16,
+    /// Larger than the MTU: to be cut into segments on the way out.
+    pub segmentation: Segmentation,
+    /// Payload bytes of each segment.
+    pub segment_size: u16,
+    /// Bytes of headers to repeat on each segment.
+    pub header_length: u16,
+}
+
+/// Kinds of super-frame.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Segmentation {
+    /// An ordinary frame.
+    #[default]
+    None,
+    /// TCP over IPv4.
+    Tcp4 {
+        /// Congestion window reduced is set on the first segment only.
+        ecn: bool,
+    },
+    /// TCP over IPv6.
+    Tcp6 {
+        /// Congestion window reduced is set on the first segment only.
+        ecn: bool,
+    },
+    /// UDP datagrams of equal size (USO).
+    Udp,
+}
+
+/// An Ethernet frame that can be rewritten in place and grow at the front.
+#[derive(Debug)]
+pub struct Frame<'r> {
+    buffer: &'r mut [u8],
+    start: usize,
+    end: usize,
+    /// Where it came in.
+    pub ingress: PortId,
+    /// Work left to a network card.
+    pub offload: Offload,
+    /// Where the buffer lives, for a backend that can send it without copying; its own business.
+    pub token: u64,
+}
+
+impl<'r> Frame<'r> {
+    /// A frame in `buffer[start..end]`. The bounds are clamped to the buffer.
+    pub fn new(buffer: &'r mut [u8], start: usize, end: usize, ingress: PortId) -> Self {
+        let end = end.min(buffer.len());
+        let start = start.min(end);
+        Self { buffer, start, end, ingress, offload: Offload::default(), token: u64::MAX }
+    }
+
+    /// The frame from its Ethernet header on.
+    #[inline]
+    pub fn bytes(&self) -> &[u8] {
+        &self.buffer[self.start..self.end]
+    }
+
+    /// The frame from its Ethernet header on.
+    #[inline]
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.buffer[self.start..self.end]
+    }
+
+    /// Length in bytes.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.end - self.start
+    }
+
+    /// Whether nothing is left.
+    pub fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    /// Room before the frame, in bytes.
+    pub fn headroom(&self) -> usize {
+        self.start
+    }
+
+    /// Room after the frame, in bytes.
+    pub fn tailroom(&self) -> usize {
+        self.buffer.len() - self.end
+    }
+
+    /// Where the frame starts in its buffer, for the backend that owns the buffer.
+    pub fn offset(&self) -> usize {
+        self.start
+    }
+
+    /// Makes room for `count` bytes at the front; their content is whatever was there. `None`, and
+    /// nothing changed, when there is no headroom.
+    #[must_use]
+    pub fn push_front(&mut self, count: usize) -> Option<()> {
+        self.start = self.start.checked_sub(count)?;
+        Some(())
+    }
+
+    /// Takes `count` bytes off the front. `None`, and nothing changed, when the frame is shorter.
+    #[must_use]
+    pub fn pull_front(&mut self, count: usize) -> Option<()> {
+        let start = self.start.checked_add(count)?;
+        if start > self.end {
+            return None;
+        }
+        self.start = start;
+        Some(())
+    }
+
+    /// Makes the frame `length` bytes long by moving its end. `None`, and nothing changed, when the
+    /// buffer is too short.
+    #[must_use]
+    pub fn set_len(&mut self, length: usize) -> Option<()> {
+        let end = self.start.checked_add(length)?;
+        if end > self.buffer.len() {
+            return None;
+        }
+        self.end = end;
+        Some(())
+    }
+}

@@ -1,0 +1,7 @@
+//! What happens to one packet.
+
+pub mod frame;
+pub mod verdict;
+
+pub use frame::{Frame, Offload, Segmentation};
+pub use verdict::{DropReason, Verdict};

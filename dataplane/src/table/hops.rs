@@ -1,0 +1,169 @@
+//! Where a packet goes next: the host's interfaces, routes and neighbours, as control last saw them.
+
+use super::{Mac, PortId, Prefix, RealId};
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+/// An 802.1Q tag: VLAN id 1..=4094.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Vlan(pub u16);
+
+/// One attached interface.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PortInfo {
+    /// The interface's name, for people.
+    pub name: String,
+    /// The kernel's interface index.
+    pub index: u32,
+    /// Its Ethernet address.
+    pub mac: Mac,
+    /// Largest IP packet that it carries, in bytes.
+    pub mtu: u16,
+    /// The host's own addresses on it, first the preferred one of each family.
+    pub addresses: Vec<Prefix>,
+}
+
+/// One route of the host.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Route {
+    /// Destinations.
+    pub prefix: Prefix,
+    /// Next router; `None` when destinations are on the link.
+    pub via: Option<IpAddr>,
+    /// The interface out of which to send; `None` when it is not attached to the dataplane.
+    pub port: Option<PortId>,
+    /// The source address that the host would use, when the route names one.
+    pub source: Option<IpAddr>,
+    /// Largest IP packet for this route in bytes; 0 for the interface's.
+    pub mtu: u16,
+    /// Lower wins among routes with the same prefix.
+    pub metric: u32,
+}
+
+/// The next hop, resolved down to Ethernet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Hop {
+    /// Leaves here.
+    pub port: PortId,
+    /// Tag to put on, if any.
+    pub vlan: Option<Vlan>,
+    /// Ethernet source.
+    pub source_mac: Mac,
+    /// Ethernet destination.
+    pub mac: Mac,
+    /// Largest IP packet, in bytes.
+    pub mtu: u16,
+}
+
+/// Why there is no next hop.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NoHop {
+    /// No route leads there.
+    NoRoute,
+    /// The route leaves by an interface that the dataplane is not attached to, or by loopback.
+    NotAttached,
+    /// The neighbour's Ethernet address is not known yet; it has to be asked for.
+    Unresolved {
+        /// Where it lives.
+        port: PortId,
+        /// Whom to ask for.
+        neighbour: IpAddr,
+    },
+}
+
+/// The host's interfaces, routes and neighbours. Immutable; published whole.
+#[derive(Clone, Debug, Default)]
+pub struct Hops {
+    ports: Vec<Option<PortInfo>>,
+    /// Longest prefix first, then lowest metric.
+    routes: Vec<Route>,
+    neighbours: HashMap<(PortId, IpAddr), Mac>,
+    local: HashMap<IpAddr, Option<PortId>>,
+    reals: Vec<Option<Hop>>,
+    /// Differs between any two published generations.
+    pub generation: u64,
+}
+
+impl Hops {
+    /// Builds the snapshot. `ports` is indexed by [`PortId`]; `local` are all the host's own
+    /// addresses, with the attached port that carries each.
+    pub fn new(
+        ports: Vec<Option<PortInfo>>,
+        mut routes: Vec<Route>,
+        neighbours: HashMap<(PortId, IpAddr), Mac>,
+        local: HashMap<IpAddr, Option<PortId>>,
+        generation: u64,
+    ) -> Self {
+        routes.sort_by_key(|route| (std::cmp::Reverse(route.prefix.length), route.metric));
+        Self { ports, routes, neighbours, local, reals: Vec::new(), generation }
+    }
+
+    /// Resolves the next hop of every real server ahead of the packets.
+    #[must_use]
+    pub fn with_reals(mut self, reals: impl IntoIterator<Item = (RealId, IpAddr)>) -> Self {
+        let mut resolved = Vec::new();
+        for (id, address) in reals {
+            let index = id.0 as usize;
+            if resolved.len() <= index {
+                resolved.resize(index + 1, None);
+            }
+            resolved[index] = self.resolve(&address).ok();
+        }
+        self.reals = resolved;
+        self
+    }
+
+    /// The next hop towards a real server, when it was resolved ahead.
+    pub fn for_real(&self, id: RealId) -> Option<&Hop> {
+        self.reals.get(id.0 as usize)?.as_ref()
+    }
+
+    /// The route that the host would take. Linear in the number of routes of the host.
+    pub fn route(&self, destination: &IpAddr) -> Option<&Route> {
+        self.routes.iter().find(|route| route.prefix.contains(destination))
+    }
+
+    /// The next hop towards any address.
+    ///
+    /// # Errors
+    /// Says whether a route, an attached interface or the neighbour's address is missing.
+    pub fn resolve(&self, destination: &IpAddr) -> Result<Hop, NoHop> {
+        let route = self.route(destination).ok_or(NoHop::NoRoute)?;
+        let port = route.port.ok_or(NoHop::NotAttached)?;
+        let info = self.port(port).ok_or(NoHop::NotAttached)?;
+        let neighbour = route.via.unwrap_or(*destination);
+        let mac =
+            self.neighbours.get(&(port, neighbour)).ok_or(NoHop::Unresolved { port, neighbour })?;
+        let mtu = if route.mtu == 0 { info.mtu } else { route.mtu.min(info.mtu) };
+        Ok(Hop { port, vlan: None, source_mac: info.mac, mac: *mac, mtu })
+    }
+
+    /// The host's address to send from towards `destination`.
+    pub fn source_for(&self, destination: &IpAddr) -> Option<IpAddr> {
+        let route = self.route(destination)?;
+        if let Some(source) = route.source {
+            return Some(source);
+        }
+        let port = self.port(route.port?)?;
+        let family = super::Family::of(destination);
+        port.addresses.iter().map(|p| p.address).find(|a| super::Family::of(a) == family)
+    }
+
+    /// An attached interface.
+    pub fn port(&self, id: PortId) -> Option<&PortInfo> {
+        self.ports.get(usize::from(id.0))?.as_ref()
+    }
+
+    /// All attached interfaces.
+    pub fn ports(&self) -> impl Iterator<Item = (PortId, &PortInfo)> {
+        self.ports
+            .iter()
+            .enumerate()
+            .filter_map(|(id, port)| Some((PortId(u16::try_from(id).ok()?), port.as_ref()?)))
+    }
+
+    /// Whether the host itself has this address.
+    pub fn is_local(&self, address: &IpAddr) -> bool {
+        self.local.contains_key(address)
+    }
+}

@@ -1,0 +1,44 @@
+//! What a packet looks up: services, real servers, owned addresses, next hops.
+//!
+//! Control compiles one immutable [`ServiceTable`] and one immutable [`Hops`] and publishes them
+//! whole; a batch of packets sees exactly one generation of each. What changes with every packet
+//! (connection counts, scheduler positions) lives in [`crate::packet_path`], indexed by the ids here.
+
+mod hops;
+mod mark;
+mod service;
+mod services;
+
+pub use hops::{Hop, Hops, NoHop, PortInfo, Route, Vlan};
+pub use mark::{MarkRule, Prefix};
+pub use service::{
+    ClientAddress, GueChecksum, Method, Persistence, Protocol, Real, RealId, Scheduler,
+    SchedulerFlags, Service, ServiceId, ServiceKey, Tunnel,
+};
+pub use services::{OwnedAddress, ServiceTable, Timeouts, Tunables};
+
+/// A place where frames enter and leave: one attached interface. Indexes [`Hops::ports`].
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct PortId(pub u16);
+
+/// Which IP version.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// The family of an address.
+    pub const fn of(address: &std::net::IpAddr) -> Self {
+        match address {
+            std::net::IpAddr::V4(_) => Self::V4,
+            std::net::IpAddr::V6(_) => Self::V6,
+        }
+    }
+}
+
+/// An Ethernet address.
+pub type Mac = [u8; 6];

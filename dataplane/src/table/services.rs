@@ -1,0 +1,204 @@
+//! The whole of what control publishes about services.
+
+use super::{Family, MarkRule, Protocol, Real, RealId, Service, ServiceKey};
+use crate::tick::Ticks;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// An address that the director answers for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OwnedAddress {
+    /// The address.
+    pub address: IpAddr,
+    /// The MAC to answer with: VRRP's virtual one, or `None` for the port's own.
+    pub mac: Option<super::Mac>,
+    /// Whether ping is answered by the director itself.
+    pub answers_ping: bool,
+}
+
+/// Timeouts that `ipvsadm --set` changes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Timeouts {
+    /// TCP ESTABLISHED.
+    pub tcp: Ticks,
+    /// TCP FIN_WAIT.
+    pub tcp_fin: Ticks,
+    /// UDP.
+    pub udp: Ticks,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            tcp: Ticks::from_secs(900),
+            tcp_fin: Ticks::from_secs(120),
+            udp: Ticks::from_secs(300),
+        }
+    }
+}
+
+/// Switches that IPVS keeps under `net.ipv4.vs`, with its defaults.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Tunables {
+    /// Drop connections whose real server was removed, and schedule anew.
+    pub expire_nodest_conn: bool,
+    /// Templates to drained servers are given up.
+    pub expire_quiescent_template: bool,
+    /// Any TCP segment but RST opens a connection.
+    pub sloppy_tcp: bool,
+    /// Any SCTP chunk but ABORT opens a connection.
+    pub sloppy_sctp: bool,
+    /// 0: reused client ports continue the old connection; 1: are scheduled anew.
+    pub conn_reuse_mode: u8,
+    /// ICMP errors without a connection are scheduled too.
+    pub schedule_icmp: bool,
+    /// Stray packets from NAT real servers are answered with port unreachable.
+    pub nat_icmp_send: bool,
+    /// Path-MTU discovery through tunnels.
+    pub pmtu_disc: bool,
+    /// Stricter TCP state tables, for times of attack.
+    pub secure_tcp: bool,
+}
+
+impl Default for Tunables {
+    fn default() -> Self {
+        Self {
+            expire_nodest_conn: false,
+            expire_quiescent_template: false,
+            sloppy_tcp: false,
+            sloppy_sctp: false,
+            conn_reuse_mode: 1,
+            schedule_icmp: false,
+            nat_icmp_send: false,
+            pmtu_disc: true,
+            secure_tcp: false,
+        }
+    }
+}
+
+/// Everything about services that a packet can meet. Immutable; published whole.
+#[derive(Clone, Debug, Default)]
+pub struct ServiceTable {
+    services: HashMap<ServiceKey, Arc<Service>>,
+    /// Indexed by `ServiceId`; a removed service leaves `None`.
+    by_id: Vec<Option<Arc<Service>>>,
+    /// Indexed by `RealId`: the service that it serves and itself. A removed server leaves `None`,
+    /// and packets of its connections meet "real server removed".
+    reals: Vec<Option<(Arc<Service>, usize)>>,
+    owned: HashMap<IpAddr, OwnedAddress>,
+    marks: Arc<[MarkRule]>,
+    has_ftp: bool,
+    has_port_zero: bool,
+    /// Timeouts by protocol state.
+    pub timeouts: Timeouts,
+    /// IPVS's switches.
+    pub tunables: Tunables,
+}
+
+impl ServiceTable {
+    /// Builds the table. Services with a key that occurs twice: the last one stands.
+    pub fn new(
+        services: impl IntoIterator<Item = Arc<Service>>,
+        owned: impl IntoIterator<Item = OwnedAddress>,
+        marks: Arc<[MarkRule]>,
+        timeouts: Timeouts,
+        tunables: Tunables,
+    ) -> Self {
+        let mut table = Self { timeouts, tunables, marks, ..Self::default() };
+        for service in services {
+            table.insert(service);
+        }
+        for address in owned {
+            table.owned.insert(address.address, address);
+        }
+        table
+    }
+
+    fn insert(&mut self, service: Arc<Service>) {
+        let id = service.id.0 as usize;
+        if self.by_id.len() <= id {
+            self.by_id.resize(id + 1, None);
+        }
+        for (index, real) in service.reals.iter().enumerate() {
+            let id = real.id.0 as usize;
+            if self.reals.len() <= id {
+                self.reals.resize(id + 1, None);
+            }
+            self.reals[id] = Some((Arc::clone(&service), index));
+        }
+        if let ServiceKey::Address { protocol, port, .. } = service.key {
+            self.has_ftp |= protocol == Protocol::Tcp && port == 21;
+            self.has_port_zero |= port == 0;
+        }
+        self.by_id[id] = Some(Arc::clone(&service));
+        self.services.insert(service.key, service);
+    }
+
+    /// The service that a packet belongs to, in IPVS's order: mark, exact port, FTP data, port 0.
+    pub fn lookup(
+        &self,
+        protocol: Protocol,
+        source: &IpAddr,
+        address: &IpAddr,
+        port: u16,
+    ) -> Option<&Arc<Service>> {
+        let exact =
+            |port| self.services.get(&ServiceKey::Address { protocol, address: *address, port });
+        self.marked(protocol, source, address, port)
+            .or_else(|| exact(port))
+            .or_else(|| {
+                let ftp_data = port == 20 || port >= 1024;
+                (self.has_ftp && protocol == Protocol::Tcp && ftp_data).then(|| exact(21))?
+            })
+            .or_else(|| self.has_port_zero.then(|| exact(0))?)
+    }
+
+    fn marked(
+        &self,
+        protocol: Protocol,
+        source: &IpAddr,
+        address: &IpAddr,
+        port: u16,
+    ) -> Option<&Arc<Service>> {
+        if self.marks.is_empty() {
+            return None;
+        }
+        let rule = self.marks.iter().find(|r| r.matches(protocol, source, address, port))?;
+        self.services.get(&ServiceKey::Mark { family: Family::of(address), mark: rule.mark })
+    }
+
+    /// The service and the real server with this id, unless removed.
+    pub fn real(&self, id: RealId) -> Option<(&Arc<Service>, &Real)> {
+        let (service, index) = self.reals.get(id.0 as usize)?.as_ref()?;
+        Some((service, service.reals.get(*index)?))
+    }
+
+    /// The service with this id, unless removed.
+    pub fn service(&self, id: super::ServiceId) -> Option<&Arc<Service>> {
+        self.by_id.get(id.0 as usize)?.as_ref()
+    }
+
+    /// All services, by id.
+    pub fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
+        self.by_id.iter().flatten()
+    }
+
+    /// All real servers that are not removed, by id.
+    pub fn reals(&self) -> impl Iterator<Item = (&Arc<Service>, &Real)> {
+        self.reals
+            .iter()
+            .flatten()
+            .filter_map(|(service, index)| service.reals.get(*index).map(|real| (service, real)))
+    }
+
+    /// How the director answers for an address, if it does.
+    pub fn owned(&self, address: &IpAddr) -> Option<&OwnedAddress> {
+        self.owned.get(address)
+    }
+
+    /// The rules that mark packets, first match first.
+    pub fn marks(&self) -> &[MarkRule] {
+        &self.marks
+    }
+}

@@ -1,0 +1,1 @@
+//! Headers as bytes: where fields are, and checksums.

@@ -1,0 +1,1 @@
+//! Hosts as network namespaces: the lab that `viaduct demo` and the end-to-end tests share.
