@@ -2,60 +2,78 @@
 
 use crate::packet_path::Frame;
 use arrayvec::ArrayVec;
+use std::io;
+use std::os::fd::BorrowedFd;
 
-/// Frames handled in one turn of a worker.
+/// Frames handled in one turn of a worker. One bit each in a `u64`.
 pub const BATCH: usize = 64;
+
+/// Bytes kept free before each received frame: the largest set of headers that a tunnel adds
+/// (IPv6 40, UDP 8, GUE 4 with 8 private) rounded up, and a VLAN tag.
+pub const HEADROOM: usize = 128;
 
 /// Frames of one turn, borrowed from the backend that received them.
 pub type Batch<'r> = ArrayVec<Frame<'r>, BATCH>;
 
 /// The receiving half of an attached interface.
 pub trait Receive: Send {
-    /// Fills `batch` with up to [`BATCH`] waiting frames and never waits. Frames keep headroom of
-    /// at least [`HEADROOM`] bytes.
+    /// Appends up to [`BATCH`] waiting frames to `batch`, which is empty, and never waits. Frames
+    /// have at least [`HEADROOM`] bytes before them. Nothing waiting is `Ok` with `batch` empty, and
+    /// so is an interface that is down for now.
     ///
     /// # Errors
     /// When the interface is gone or the kernel refuses; the worker detaches it.
-    fn receive<'r>(&'r mut self, batch: &mut Batch<'r>) -> std::io::Result<()>;
+    fn receive<'r>(&'r mut self, batch: &mut Batch<'r>) -> io::Result<()>;
 
-    /// Gives the buffers of the last batch back. Bit `i` of `kept` is set when a transmitter took
-    /// the buffer of frame `i` over (see [`Transmit::queue`]).
+    /// Gives the buffers of the last batch back; to be called after every [`Receive::receive`] that
+    /// returned frames. Bit `i` of `kept` is set when a transmitter took the buffer of frame `i`
+    /// over (see [`Sent::kept`]).
     fn release(&mut self, kept: u64);
 
-    /// What to poll for readable while idle; `None` for a source that is always ready.
-    fn descriptor(&self) -> Option<std::os::fd::BorrowedFd<'_>>;
+    /// What to poll for readable while idle; `None` for a source that never has to be waited for.
+    fn descriptor(&self) -> Option<BorrowedFd<'_>>;
+
+    /// Frames that were lost since the last call because the worker did not take them in time.
+    fn missed(&mut self) -> u64 {
+        0
+    }
 }
 
-/// The sending half of an attached interface.
+/// The sending half of an attached interface, or the way into the host's stack.
 pub trait Transmit: Send {
-    /// Queues a frame; its bytes are copied or, when the transmitter shares memory with the
-    /// receiver, taken over.
+    /// Hands frame `i` of `frames` to the kernel, in order, for every bit `i` set in `selected`.
+    /// At most [`BATCH`] frames. Never waits: frames for which there is no room are refused.
     ///
-    /// # Errors
-    /// [`QueueFull`] when the kernel has not drained the queue: the frame is dropped and counted.
-    fn queue(&mut self, frame: &mut Frame<'_>) -> Result<Taken, QueueFull>;
-
-    /// Hands everything queued to the kernel. Returns how many frames the kernel refused.
+    /// Frames may be changed (an offload carried out in software), so what is sent is sent once.
     ///
     /// # Errors
     /// When the interface is gone; the worker detaches it.
-    fn flush(&mut self) -> std::io::Result<usize>;
+    fn send(&mut self, frames: &mut [Frame<'_>], selected: u64) -> io::Result<Sent>;
 }
 
-/// Who owns a queued frame's buffer now.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Taken {
-    /// The receiver still does: the bytes were copied.
-    Copied,
-    /// The transmitter does, until the frame has left.
-    Buffer,
+/// What became of the frames given to [`Transmit::send`], one bit each.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Sent {
+    /// Frames whose buffer the transmitter owns until they have left. Only a transmitter that shares
+    /// memory with the receiver ever does that; all other frames were copied.
+    pub kept: u64,
+    /// Frames that found the transmit queue full. They are lost.
+    pub full: u64,
+    /// Frames that the kernel refused: too large for the interface, or the interface is down.
+    pub refused: u64,
 }
 
-/// The transmit queue has no free slot.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("transmit queue full")]
-pub struct QueueFull;
-
-/// Bytes kept free before each received frame: the largest set of headers that a tunnel adds
-/// (IPv6 40, UDP 8, GUE 4 with 8 private) rounded up, and a VLAN tag.
-pub const HEADROOM: usize = 128;
+/// An interface as one worker holds it.
+pub struct Port {
+    /// Frames that arrive.
+    pub receive: Box<dyn Receive>,
+    /// Frames that leave.
+    pub transmit: Box<dyn Transmit>,
+    /// Into the host's stack, as if the frame had come in on this interface: for
+    /// [`Verdict::Deliver`](crate::packet_path::Verdict::Deliver) always, for
+    /// [`Verdict::Host`](crate::packet_path::Verdict::Host) when [`Port::withheld`].
+    pub host: Box<dyn Transmit>,
+    /// Whether the host's stack does not see the frames that [`Port::receive`] gets. When it does
+    /// see them, [`Verdict::Host`](crate::packet_path::Verdict::Host) means doing nothing.
+    pub withheld: bool,
+}
