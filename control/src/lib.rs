@@ -1,1 +1,3 @@
 //! Who is alive, who is master, what packets should do.
+
+pub mod health;
