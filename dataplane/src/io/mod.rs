@@ -1,5 +1,8 @@
 //! Where frames come from and go to: everything with side effects, behind two traits.
 
+pub mod memory;
+pub mod pcap;
+
 use crate::packet_path::Frame;
 use arrayvec::ArrayVec;
 use std::io;
