@@ -1,6 +1,7 @@
 //! What happens to one packet.
 
 pub mod frame;
+pub mod schedule;
 pub mod verdict;
 
 pub use frame::{Frame, Offload, Segmentation};

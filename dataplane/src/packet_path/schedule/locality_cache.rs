@@ -1,0 +1,203 @@
+//! Memory of destinations for lblc and lblcr, bounded and swept as in IPVS.
+
+use super::address_hash::{fold, hash_32};
+use crate::tick::{Tick, Ticks};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+
+const BUCKET_BITS: u32 = 10;
+const BUCKETS: u32 = 1 << BUCKET_BITS;
+/// Beyond so many entries the sweep takes out idle ones.
+const FULL: usize = 16 * BUCKETS as usize;
+/// Beyond so many, new destinations are served but not remembered until the sweep made room.
+const LIMIT: usize = FULL / 2 * 3;
+const SWEEP_EVERY: Ticks = Ticks::from_secs(60);
+/// A sweep of a full cache takes out what was idle for so long.
+const IDLE: Ticks = Ticks::from_secs(6 * 60);
+/// Every so many sweeps, everything is swept that was idle for a day (`lblc_expiration`).
+const SWEEPS_TO_FULL: u32 = 30;
+const EXPIRATION: Ticks = Ticks::from_secs(86_400);
+
+/// What is remembered per destination address.
+#[derive(Debug)]
+pub(super) struct Cache<T> {
+    /// Ordered by hash bucket, so that a sweep can go on where the last one stopped.
+    entries: BTreeMap<(u32, IpAddr), Entry<T>>,
+    next_sweep: Tick,
+    sweep: u32,
+    /// The bucket swept last.
+    rover: u32,
+}
+
+#[derive(Debug)]
+struct Entry<T> {
+    last_used: Tick,
+    value: T,
+}
+
+impl<T> Cache<T> {
+    pub fn new(now: Tick) -> Self {
+        let next_sweep = now.after(SWEEP_EVERY);
+        Self { entries: BTreeMap::new(), next_sweep, sweep: 1, rover: 0 }
+    }
+
+    /// What is known of a destination, which counts as used.
+    pub fn touch(&mut self, destination: IpAddr, now: Tick) -> Option<&mut T> {
+        let entry = self.entries.get_mut(&key(destination))?;
+        entry.last_used = now;
+        Some(&mut entry.value)
+    }
+
+    /// Remembers or replaces; nothing happens for a new destination while the cache is at its limit.
+    pub fn put(&mut self, destination: IpAddr, value: T, now: Tick) {
+        let key = key(destination);
+        if self.entries.len() < LIMIT || self.entries.contains_key(&key) {
+            self.entries.insert(key, Entry { last_used: now, value });
+        }
+    }
+
+    /// Lets `keep` look at, and change, every value.
+    pub fn retain(&mut self, mut keep: impl FnMut(&mut T) -> bool) {
+        self.entries.retain(|_, entry| keep(&mut entry.value));
+    }
+
+    /// Sweeps once a minute; costs nothing in between.
+    pub fn expire(&mut self, now: Tick) {
+        if !self.next_sweep.is_due(now) {
+            return;
+        }
+        self.next_sweep = now.after(SWEEP_EVERY);
+        if self.sweep.is_multiple_of(SWEEPS_TO_FULL) {
+            self.entries.retain(|_, entry| now.since(entry.last_used) < EXPIRATION);
+            self.sweep = 1;
+        } else if self.entries.len() <= FULL {
+            self.sweep += 1;
+        } else {
+            self.make_room(now);
+        }
+    }
+
+    /// Takes out idle entries, bucket by bucket, until somewhat more than the excess is gone.
+    fn make_room(&mut self, now: Tick) {
+        let goal = ((self.entries.len() - FULL) * 4 / 3).min(FULL / 2);
+        let mut gone = 0;
+        for _ in 0..BUCKETS {
+            self.rover = (self.rover + 1) % BUCKETS;
+            gone += self.sweep_bucket(self.rover, now);
+            if gone >= goal {
+                break;
+            }
+        }
+    }
+
+    fn sweep_bucket(&mut self, bucket: u32, now: Tick) -> usize {
+        let first = |bucket| (bucket, IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let idle: Vec<_> = self
+            .entries
+            .range(first(bucket)..first(bucket + 1))
+            .filter(|(_, entry)| now.since(entry.last_used) >= IDLE)
+            .map(|(key, _)| *key)
+            .collect();
+        for key in &idle {
+            self.entries.remove(key);
+        }
+        idle.len()
+    }
+}
+
+fn key(destination: IpAddr) -> (u32, IpAddr) {
+    (hash_32(fold(&destination), BUCKET_BITS), destination)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u32) -> Tick {
+        Tick(u32::MAX - 1000).after(Ticks::from_secs(seconds))
+    }
+
+    fn address(n: u32) -> IpAddr {
+        IpAddr::V4(Ipv4Addr::from(n))
+    }
+
+    fn filled(count: u32, now: Tick) -> Cache<u32> {
+        let mut cache = Cache::new(at(0));
+        for n in 0..count {
+            cache.put(address(n), n, now);
+        }
+        cache
+    }
+
+    /// The seconds at which entries leave, one call a second.
+    fn expire_until(cache: &mut Cache<u32>, from: u32, until: u32) -> Vec<(u32, usize)> {
+        let mut changes = vec![];
+        for second in from..=until {
+            let before = cache.entries.len();
+            cache.expire(at(second));
+            if cache.entries.len() != before {
+                changes.push((second, before - cache.entries.len()));
+            }
+        }
+        changes
+    }
+
+    #[test]
+    fn remembers_at_most_one_and_a_half_times_its_size() {
+        let mut cache = filled(30_000, at(0));
+        assert_eq!(cache.entries.len(), 24_576);
+        assert_eq!(cache.touch(address(24_575), at(1)), Some(&mut 24_575));
+        assert_eq!(cache.touch(address(24_576), at(1)), None);
+        cache.put(address(5), 500, at(1));
+        assert_eq!(cache.touch(address(5), at(1)), Some(&mut 500), "known ones are still replaced");
+    }
+
+    #[test]
+    fn a_full_cache_loses_four_thirds_of_the_excess_once_it_is_idle() {
+        let mut cache = filled(FULL as u32 + 300, at(0));
+        let changes = expire_until(&mut cache, 0, 600);
+        // Nothing is idle for six minutes before 360 s; buckets are swept whole.
+        assert_eq!(changes.len(), 1);
+        let (second, gone) = changes[0];
+        assert_eq!(second, 360);
+        assert!((400..450).contains(&gone), "{gone}");
+    }
+
+    #[test]
+    fn the_next_sweep_goes_on_where_the_last_one_stopped() {
+        let mut cache = filled(FULL as u32 + 300, at(0));
+        expire_until(&mut cache, 0, 360);
+        let stopped = cache.rover;
+        assert!(cache.entries.keys().all(|(bucket, _)| *bucket == 0 || *bucket > stopped));
+        for n in FULL as u32 + 300..FULL as u32 + 1000 {
+            cache.put(address(n), n, at(361));
+        }
+        expire_until(&mut cache, 361, 420);
+        assert!(cache.rover > stopped);
+    }
+
+    #[test]
+    fn entries_in_use_survive_the_sweep() {
+        let mut cache = filled(FULL as u32 + 300, at(0));
+        for n in 0..FULL as u32 + 300 {
+            cache.touch(address(n), at(300));
+        }
+        assert_eq!(expire_until(&mut cache, 0, 420), []);
+    }
+
+    #[test]
+    fn a_small_cache_loses_only_what_was_idle_for_a_day() {
+        let mut cache = filled(100, at(0));
+        let changes = expire_until(&mut cache, 0, 90_000);
+        // The first complete sweep is the 30th; from then on every 30th, the first at or after 24 h.
+        assert_eq!(changes, [(86_400, 100)]);
+    }
+
+    #[test]
+    fn a_late_caller_sweeps_once() {
+        let mut cache = filled(10, at(0));
+        cache.expire(at(3600));
+        assert_eq!(cache.sweep, 2);
+        assert_eq!(cache.next_sweep, at(3660));
+    }
+}
