@@ -1,4 +1,8 @@
 //! Who is alive, who is master, what packets should do.
+//!
+//! `model` is what the operator means; `compile` turns it, with health and role, into what packets
+//! look up. One loop, `engine`, owns all state.
 
 pub mod health;
+pub mod model;
 pub mod vrrp;
