@@ -5,6 +5,8 @@
 //! never waits for a web page or for the store.
 
 pub mod frame;
+pub mod fsm;
+pub mod group;
 pub mod hmac;
 pub mod packet;
 
