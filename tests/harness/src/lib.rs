@@ -1,3 +1,43 @@
-//! Hosts as network namespaces: the lab that `viaduct demo` and the end-to-end tests share.
+//! The lab: hosts as network namespaces, joined by veth pairs and bridges, on one machine.
+//!
+//! A [`Lab`] owns everything it makes (namespaces, links, processes, scratch files) and removes all
+//! of it when dropped; what a killed run left behind is removed by the next [`Lab::new`]. Every
+//! wait has a deadline, and its error says what was awaited.
+//!
+//! ```no_run
+//! # fn main() -> anyhow::Result<()> {
+//! let lab = harness::Lab::new("hello")?;
+//! let wire = lab.network("wire")?;
+//! let client = lab.host("client")?;
+//! let server = lab.host("server")?;
+//! client.attach(&wire, &["192.0.2.1/24"])?;
+//! server.attach(&wire, &["192.0.2.2/24"])?;
+//! client.run_ok(&["ping", "-c1", "192.0.2.2"])?;
+//! # Ok(())
+//! # }
+//! ```
 
+pub mod backend;
+pub mod capture;
+pub mod cidr;
+pub mod craft;
+pub mod decapsulator;
+pub mod director;
 pub mod guest;
+pub mod host;
+pub mod http;
+pub mod lab;
+mod leftovers;
+pub mod namespace;
+mod netlink;
+pub mod peers;
+pub mod privilege;
+pub mod process;
+pub mod real_server;
+pub mod wait;
+
+pub use cidr::Cidr;
+pub use director::Director;
+pub use host::{Host, Interface};
+pub use lab::{Lab, Network};
+pub use process::{Finished, Process};
