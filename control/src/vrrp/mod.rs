@@ -6,9 +6,11 @@
 
 pub mod frame;
 pub mod fsm;
+pub mod garp;
 pub mod group;
 pub mod hmac;
 pub mod packet;
+pub mod tracking;
 
 use std::num::NonZeroU8;
 
