@@ -1,7 +1,14 @@
 //! Where frames come from and go to: everything with side effects, behind two traits.
 
+mod choose;
+mod link;
 pub mod memory;
+#[cfg(test)]
+mod netns;
 pub mod pcap;
+pub mod ring;
+
+pub use choose::{Attach, AttachError, Attachment, Backend, attach};
 
 use crate::packet_path::Frame;
 use arrayvec::ArrayVec;
@@ -79,4 +86,14 @@ pub struct Port {
     /// Whether the host's stack does not see the frames that [`Port::receive`] gets. When it does
     /// see them, [`Verdict::Host`](crate::packet_path::Verdict::Host) means doing nothing.
     pub withheld: bool,
+}
+
+/// The way into the host's stack where there is none: every frame is refused.
+#[derive(Debug)]
+pub struct Unreachable;
+
+impl Transmit for Unreachable {
+    fn send(&mut self, _frames: &mut [Frame<'_>], selected: u64) -> io::Result<Sent> {
+        Ok(Sent { refused: selected, ..Sent::default() })
+    }
 }

@@ -1,0 +1,53 @@
+//! Packet sockets: the everyday backend. Works on every interface of every kernel since 4.20, with
+//! checksum offload and super-frames as the interface has them.
+//!
+//! Received by a ring of slots shared with the kernel, sent by `sendmmsg`, both with virtio-net
+//! headers, which carry partial checksums and segment sizes.
+#![allow(unsafe_code)]
+
+mod receive;
+mod socket;
+#[cfg(test)]
+mod tests;
+mod transmit;
+mod vnet;
+
+pub use receive::RingReceive;
+pub use socket::{LinkState, PacketSocket};
+pub use transmit::RingTransmit;
+
+use super::{Port, Unreachable};
+use crate::table::PortId;
+use std::io;
+
+/// Opens one interface for `workers` workers; each gets its share of the flows. `mtu` is that of the
+/// interface, in bytes.
+///
+/// # Errors
+/// Without `CAP_NET_RAW`, or when the interface is gone; with more than one worker also when it is
+/// down.
+pub fn open(interface: u32, port: PortId, mtu: usize, workers: usize) -> io::Result<Vec<Port>> {
+    let mut rings = Vec::with_capacity(workers);
+    let mut group = None;
+    for _ in 0..workers {
+        let ring = RingReceive::open(interface, port, mtu)?;
+        // Until all sockets share the flows, each would see every frame.
+        ring.socket().hold(true)?;
+        ring.socket().start()?;
+        if workers > 1 {
+            group = Some(ring.socket().share(group)?);
+        }
+        rings.push(ring);
+    }
+    let mut ports = Vec::with_capacity(workers);
+    for ring in rings {
+        ring.socket().hold(false)?;
+        ports.push(Port {
+            receive: Box::new(ring),
+            transmit: Box::new(RingTransmit::open(interface)?),
+            host: Box::new(Unreachable),
+            withheld: false,
+        });
+    }
+    Ok(ports)
+}

@@ -1,0 +1,109 @@
+//! Sending: one `sendmmsg` for all frames of a turn, each behind its virtio-net header.
+
+use super::socket::PacketSocket;
+use super::vnet;
+use crate::io::{BATCH, Sent, Transmit};
+use crate::packet_path::Frame;
+use arrayvec::ArrayVec;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+
+/// The sending half of an interface.
+#[derive(Debug)]
+pub struct RingTransmit {
+    socket: PacketSocket,
+}
+
+impl RingTransmit {
+    /// A socket of its own, so that sending does not wait for receiving. Frames pass the interface's
+    /// queueing discipline and are seen by captures on this host.
+    ///
+    /// # Errors
+    /// Without `CAP_NET_RAW`, or when there is no such interface.
+    pub fn open(interface: u32) -> io::Result<Self> {
+        let socket = PacketSocket::open(interface)?;
+        socket.enlarge_send_memory()?;
+        Ok(Self { socket })
+    }
+}
+
+/// The frames to send and where they stand in the caller's list.
+#[derive(Default)]
+struct Messages {
+    parts: ArrayVec<libc::iovec, BATCH>,
+    bits: ArrayVec<u64, BATCH>,
+}
+
+impl Transmit for RingTransmit {
+    fn send(&mut self, frames: &mut [Frame<'_>], selected: u64) -> io::Result<Sent> {
+        let mut sent = Sent::default();
+        let mut messages = Messages::default();
+        for (index, frame) in frames.iter_mut().enumerate().take(BATCH) {
+            let bit = 1u64 << index;
+            if selected & bit == 0 {
+                continue;
+            }
+            let header = vnet::encode(&frame.offload);
+            if frame.push_front(header.len()).is_none() {
+                sent.refused |= bit;
+                continue;
+            }
+            let bytes = frame.bytes_mut();
+            bytes[..header.len()].copy_from_slice(&header);
+            messages
+                .parts
+                .push(libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() });
+            messages.bits.push(bit);
+        }
+        self.send_all(&mut messages, &mut sent)?;
+        Ok(sent)
+    }
+}
+
+impl RingTransmit {
+    /// The kernel stops at the first frame that it does not take; that one is counted and the rest
+    /// is tried again.
+    fn send_all(&self, messages: &mut Messages, sent: &mut Sent) -> io::Result<()> {
+        let mut headers: ArrayVec<libc::mmsghdr, BATCH> = messages
+            .parts
+            .iter_mut()
+            .map(|part| libc::mmsghdr { msg_hdr: message(part), msg_len: 0 })
+            .collect();
+        let mut done = 0;
+        while done < headers.len() {
+            let rest = &mut headers[done..];
+            // SAFETY: `rest` holds valid messages, whose parts point into the caller's frames; all of
+            // them outlive the call, which only reads the bytes.
+            let count = unsafe {
+                libc::sendmmsg(
+                    self.socket.as_fd().as_raw_fd(),
+                    rest.as_mut_ptr(),
+                    rest.len() as u32,
+                    libc::MSG_DONTWAIT,
+                )
+            };
+            if let Ok(count) = usize::try_from(count) {
+                done += count;
+                continue;
+            }
+            let bit = messages.bits[done];
+            let error = io::Error::last_os_error();
+            match error.raw_os_error() {
+                Some(libc::EINTR) => continue,
+                Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM) => sent.full |= bit,
+                Some(libc::ENXIO | libc::ENODEV) => return Err(error),
+                _ => sent.refused |= bit,
+            }
+            done += 1;
+        }
+        Ok(())
+    }
+}
+
+fn message(part: &mut libc::iovec) -> libc::msghdr {
+    // SAFETY: a msghdr of zeros is valid: no address, no parts, no control data.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = part;
+    message.msg_iovlen = 1;
+    message
+}
