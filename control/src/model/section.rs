@@ -204,7 +204,7 @@ impl<'t, 'p> Section<'t, 'p> {
     pub fn table(&self, key: &'static str, title: &'static str) -> Option<Section<'t, 'p>> {
         let value = self.value(key)?;
         let Some(table) = value.get_ref().as_table() else {
-            self.refuse(key, &value.span(), &format!("a table, {title}"));
+            self.refuse(key, &value.span(), &format!("a table, as {title}"));
             return None;
         };
         Some(Section::new(table, self.place(key, value), title, self.problems))
@@ -214,7 +214,7 @@ impl<'t, 'p> Section<'t, 'p> {
     pub fn tables(&self, key: &'static str, title: &'static str) -> Vec<Section<'t, 'p>> {
         let Some(value) = self.value(key) else { return Vec::new() };
         let Some(array) = value.get_ref().as_array() else {
-            self.refuse(key, &value.span(), &format!("a list of tables, {title}"));
+            self.refuse(key, &value.span(), &format!("a list of tables, as {title}"));
             return Vec::new();
         };
         let mut sections = Vec::new();
@@ -223,7 +223,7 @@ impl<'t, 'p> Section<'t, 'p> {
                 Some(table) => {
                     sections.push(Section::new(table, element.span(), title, self.problems));
                 }
-                None => self.refuse(key, &element.span(), &format!("a table, {title}")),
+                None => self.refuse(key, &element.span(), &format!("a table, as {title}")),
             }
         }
         sections
@@ -302,6 +302,11 @@ pub(super) fn nearest<'w>(
     candidates
         .map(|candidate| (strsim::damerau_levenshtein(found, candidate), candidate))
         .filter(|(distance, candidate)| *distance <= 1 + candidate.len() / 4)
-        .min()
+        .min_by(|(distance, candidate), (other_distance, other)| {
+            let closeness = |word| strsim::jaro_winkler(found, word);
+            distance
+                .cmp(other_distance)
+                .then_with(|| closeness(other).total_cmp(&closeness(candidate)))
+        })
         .map(|(_, candidate)| candidate)
 }

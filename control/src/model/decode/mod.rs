@@ -35,6 +35,10 @@ pub(super) fn document(text: &str, file: &str) -> Result<Document, Vec<Problem>>
         let span = error.span().unwrap_or(0..0);
         problems.borrow_mut().note(&span, format!("not TOML: {}", error.message()));
     }
+    if !syntax.is_empty() {
+        // What is left of a text that is not TOML would only add problems that are not there.
+        return Err(problems.into_inner().into_sorted(file));
+    }
     let document = {
         let section = Section::new(root.get_ref(), 0..0, "the document", &problems);
         let document = sections(&section);

@@ -177,8 +177,7 @@ fn tcp(section: &Section<'_, '_>) -> Option<Probe> {
     if let Some(pattern) = regex(section, "expect") {
         steps.push(DialogueStep::Expect(pattern));
     }
-    let given =
-        section.tables("steps", "steps = [{ expect = \"^220\" }, { send = \"QUIT\\r\\n\" }]");
+    let given = section.tables("steps", "steps");
     if !given.is_empty() && !steps.is_empty() {
         section.problem_at("steps", "steps is given beside send or expect, should be one of them");
     }
@@ -239,7 +238,7 @@ fn web(section: &Section<'_, '_>, tls: Option<Tls>) -> HttpProbe {
 }
 
 fn headers(section: &Section<'_, '_>) -> Vec<(String, String)> {
-    let Some(table) = section.table("headers", "headers = { \"X-Probe\" = \"viaduct\" }") else {
+    let Some(table) = section.table("headers", "headers") else {
         return Vec::new();
     };
     let mut headers = Vec::new();

@@ -178,7 +178,7 @@ fn scheduler_flags(section: &Section<'_, '_>, scheduler: Scheduler) -> Scheduler
 }
 
 pub(super) fn method(section: &Section<'_, '_>) -> Option<Method> {
-    let tunnel = section.table("tunnel", "tunnel = { type = \"ipip\" }").map(tunnel);
+    let tunnel = section.table("tunnel", "tunnel").map(tunnel);
     let method = section.word(
         "method",
         &[
@@ -237,7 +237,7 @@ fn tunnel(section: Section<'_, '_>) -> Option<Tunnel> {
 }
 
 fn persistence(section: &Section<'_, '_>, family: Family) -> Option<Persistence> {
-    let section = section.table("persistence", "persistence = { timeout = \"300s\" }")?;
+    let section = section.table("persistence", "persistence")?;
     let timeout = section.seconds("timeout", SECOND..=MAX_TIMEOUT);
     let netmask = match family {
         Family::V4 => {
@@ -280,7 +280,7 @@ fn sorry(section: &Section<'_, '_>) -> Option<Sorry> {
             _ => Some(Sorry::Server { address: socket(value)?, method: None }),
         });
     }
-    let table = section.table("sorry", "sorry = { address = \"127.0.0.1:80\" }")?;
+    let table = section.table("sorry", "sorry")?;
     let sorry = if table.has("address") {
         let wanted = "an address and port, such as \"127.0.0.1:80\"";
         let address = table.read("address", wanted, socket);
@@ -296,7 +296,7 @@ fn sorry(section: &Section<'_, '_>) -> Option<Sorry> {
 }
 
 fn quorum(section: &Section<'_, '_>) -> Quorum {
-    let Some(section) = section.table("quorum", "quorum = { minimum = 1 }") else {
+    let Some(section) = section.table("quorum", "quorum") else {
         return Quorum::default();
     };
     let most = i64::from(MAX_WEIGHT);

@@ -169,9 +169,8 @@ fn auth(section: &Section<'_, '_>, version: u8) -> VrrpAuth {
 }
 
 fn inside_addresses(section: &Section<'_, '_>) -> Vec<InsideAddress> {
-    let title = "inside_addresses = [{ address = \"10.0.0.1/24\", interface = \"eth1\" }]";
     let mut inside = Vec::new();
-    for table in section.tables("inside_addresses", title) {
+    for table in section.tables("inside_addresses", "inside_addresses") {
         let wanted = "an address with its prefix length, such as \"10.0.0.1/24\"";
         let address = table.read("address", wanted, prefix);
         let address = table.required("address", address, "address = \"10.0.0.1/24\"");
