@@ -13,6 +13,8 @@ pub struct Check {
     pub interval: Duration,
     /// The same while it is down; `None` for `interval`.
     pub interval_down: Option<Duration>,
+    /// The same after a failure that has not yet taken the server down; `None` for `interval`.
+    pub interval_retry: Option<Duration>,
     /// A probe that takes longer has failed: 1 ms or more.
     pub timeout: Duration,
     /// Consecutive successes that bring the server up: 1 or more.
@@ -46,6 +48,7 @@ impl Check {
             probe,
             interval: Duration::from_secs(2),
             interval_down: None,
+            interval_retry: None,
             timeout: Duration::from_secs(2),
             rise: 2,
             fall: 3,

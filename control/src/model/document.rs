@@ -4,6 +4,7 @@ use super::{
     Alert, Peer, Problem, Service, TimeKeeping, TrackScript, VirtualAddress, VrrpInstance,
 };
 use dataplane::table::Tunables;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The whole configuration of one director.
@@ -14,8 +15,8 @@ pub struct Document {
     /// Interfaces that carry service traffic; none means every Ethernet interface but loopback.
     pub interfaces: Vec<Interface>,
     /// Virtual services, in the order of the text; of mark services, the first whose rule matches
-    /// a packet marks it.
-    pub services: Vec<Service>,
+    /// a packet marks it. Shared with the document's other revisions as long as they are equal.
+    pub services: Vec<Arc<Service>>,
     /// VRRP instances.
     pub vrrp: Vec<VrrpInstance>,
     /// Scripts whose result VRRP instances track.
@@ -104,17 +105,17 @@ impl Document {
     }
 
     /// The service with this name.
-    pub fn service(&self, name: &str) -> Option<&Service> {
+    pub fn service(&self, name: &str) -> Option<&Arc<Service>> {
         self.services.iter().find(|service| service.name == name)
     }
 
     /// The service with this virtual address, which is unique.
-    pub fn service_at(&self, address: &VirtualAddress) -> Option<&Service> {
+    pub fn service_at(&self, address: &VirtualAddress) -> Option<&Arc<Service>> {
         self.services.iter().find(|service| service.address == *address)
     }
 
     /// The service with this virtual address, to be changed.
     pub fn service_at_mut(&mut self, address: &VirtualAddress) -> Option<&mut Service> {
-        self.services.iter_mut().find(|service| service.address == *address)
+        self.services.iter_mut().find(|service| service.address == *address).map(Arc::make_mut)
     }
 }

@@ -29,6 +29,7 @@ pub(super) fn check(section: Section<'_, '_>) -> Option<Check> {
         probe: probe.unwrap_or_else(|| default.probe.clone()),
         interval: section.duration("interval", SHORTEST_INTERVAL..=DAY).unwrap_or(default.interval),
         interval_down: section.duration("interval_down", SHORTEST_INTERVAL..=DAY),
+        interval_retry: section.duration("interval_retry", SHORTEST_INTERVAL..=DAY),
         timeout: section.duration("timeout", SHORTEST_TIMEOUT..=HOUR).unwrap_or(default.timeout),
         rise: section.number("rise", 1..=1000).unwrap_or(default.rise),
         fall: section.number("fall", 1..=1000).unwrap_or(default.fall),

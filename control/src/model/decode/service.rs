@@ -12,6 +12,7 @@ use crate::model::{
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 use toml::de::DeValue;
 
@@ -29,7 +30,7 @@ const fn flags(flag_1: bool, flag_2: bool, flag_3: bool) -> SchedulerFlags {
     SchedulerFlags { flag_1, flag_2, flag_3 }
 }
 
-pub(super) fn services(root: &Section<'_, '_>) -> Vec<Service> {
+pub(super) fn services(root: &Section<'_, '_>) -> Vec<Arc<Service>> {
     let mut names = BTreeSet::new();
     let mut addresses = BTreeSet::new();
     let mut services = Vec::new();
@@ -39,7 +40,7 @@ pub(super) fn services(root: &Section<'_, '_>) -> Vec<Service> {
             unique(&mut names, service.name.clone(), &section, "name");
             let key = if section.has("mark") { "mark" } else { "address" };
             unique(&mut addresses, service.address, &section, key);
-            services.push(service);
+            services.push(Arc::new(service));
         }
         section.finish();
     }

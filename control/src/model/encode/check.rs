@@ -18,6 +18,9 @@ pub(super) fn check(writer: &mut Writer, check: &Check) {
     if let Some(interval) = check.interval_down {
         writer.text("interval_down", crate::model::format_duration(interval));
     }
+    if let Some(interval) = check.interval_retry {
+        writer.text("interval_retry", crate::model::format_duration(interval));
+    }
     writer.duration_unless("timeout", check.timeout, default.timeout);
     writer.unless("rise", check.rise, default.rise);
     writer.unless("fall", check.fall, default.fall);

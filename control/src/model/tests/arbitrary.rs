@@ -8,6 +8,7 @@ use proptest::sample::select;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 fn duration(range: std::ops::Range<u64>) -> BoxedStrategy<Duration> {
@@ -174,6 +175,7 @@ fn check() -> BoxedStrategy<Check> {
             probe,
             interval,
             interval_down: down,
+            interval_retry: down.map(|down| down / 2 + Duration::from_millis(10)),
             timeout,
             rise: counts.0,
             fall: counts.1,
@@ -484,7 +486,7 @@ pub(in crate::model) fn document() -> BoxedStrategy<Document> {
                 .then(|| Interface { name: "eth0".into(), backend: AttachedBy::Xdp })
                 .into_iter()
                 .collect(),
-            services,
+            services: services.into_iter().map(Arc::new).collect(),
             vrrp: vrrp.into_iter().collect(),
             track_scripts: more
                 .then(|| TrackScript {

@@ -96,7 +96,8 @@ fn an_empty_text_is_an_empty_document() {
 fn services_without_a_name_are_named_after_their_address() {
     let text = "[[service]]\naddress = \"[2001:db8::1]:53\"\nprotocol = \"udp\"\n\
                 [[service]]\nmark = 7\nfamily = \"ipv6\"";
-    let names: Vec<_> = parse(text).services.into_iter().map(|service| service.name).collect();
+    let names: Vec<_> =
+        parse(text).services.into_iter().map(|service| service.name.clone()).collect();
     assert_eq!(names, ["udp-[2001:db8::1]:53", "mark-7-ipv6"]);
 }
 
