@@ -3,6 +3,7 @@
 //! `model` is what the operator means; `compile` turns it, with health and role, into what packets
 //! look up. One loop, `engine`, owns all state.
 
+pub mod compile;
 pub mod health;
 pub mod model;
 pub mod vrrp;

@@ -1,0 +1,298 @@
+//! Intent, health and role to what packets look up. Pure.
+
+mod ids;
+
+pub use ids::{Ids, RealKey};
+
+use crate::model::{
+    Document, MatchRule, Method, Netmask, Persistence, Real, Service, Sorry, VirtualAddress,
+};
+use dataplane::table::{self, Mac, MarkRule, OwnedAddress, RealId, ServiceId, ServiceTable};
+use dataplane::tick::Ticks;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+/// What is so, beyond what the operator wants.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Situation {
+    /// Real servers that do not simply have their configured weight.
+    pub standings: BTreeMap<RealKey, Standing>,
+    /// Services below their quorum.
+    pub down: BTreeSet<VirtualAddress>,
+    /// Where the director itself answers for a service with its sorry page.
+    pub sorry_pages: BTreeMap<VirtualAddress, SocketAddr>,
+    /// Addresses under VRRP.
+    pub roles: BTreeMap<IpAddr, Role>,
+}
+
+/// How a real server's part in its service differs from the document.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Standing {
+    /// It has this weight: 0 while it is down or drained, less than its own while it starts slowly.
+    Weight(u32),
+    /// It is not there at all.
+    Removed,
+}
+
+/// What this node is for an address under VRRP.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Role {
+    /// It answers, with this MAC.
+    Master(Mac),
+    /// It is silent.
+    Backup,
+}
+
+/// One generation of what packets look up, with what the next one needs to know of it.
+#[derive(Clone, Debug, Default)]
+pub struct Generation {
+    /// To publish.
+    pub table: Arc<ServiceTable>,
+    /// Services whose statistics start from nothing.
+    pub fresh_services: Vec<ServiceId>,
+    /// Real servers whose statistics start from nothing.
+    pub fresh_reals: Vec<RealId>,
+    compiled: BTreeMap<VirtualAddress, Compiled>,
+}
+
+/// One compiled service with what it was made of.
+#[derive(Clone, Debug)]
+struct Compiled {
+    source: Arc<Service>,
+    part: Part,
+    service: Arc<table::Service>,
+}
+
+/// The part of a [`Situation`] that concerns one service.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Part {
+    standings: Vec<Option<Standing>>,
+    down: bool,
+    sorry_page: Option<SocketAddr>,
+}
+
+/// Makes the next generation. A service that nothing changed for is the previous generation's own.
+pub fn compile(
+    document: &Document,
+    situation: &Situation,
+    ids: &mut Ids,
+    previous: &Generation,
+) -> Generation {
+    let mut next = Generation::default();
+    let mut reals = BTreeSet::new();
+    for source in &document.services {
+        let part = situation.part_of(source);
+        let kept = previous.compiled.get(&source.address).filter(|old| {
+            old.part == part && (Arc::ptr_eq(&old.source, source) || old.source == *source)
+        });
+        let service = match kept {
+            Some(old) => Arc::clone(&old.service),
+            None => Arc::new(service(source, &part, ids, &mut next)),
+        };
+        reals.extend(
+            service
+                .reals
+                .iter()
+                .map(|real| (source.address, SocketAddr::new(real.address, real.port))),
+        );
+        // Servers that are removed for now keep their ids too.
+        reals.extend(source.reals.iter().map(|real| (source.address, real.address)));
+        let compiled = Compiled { source: Arc::clone(source), part, service };
+        next.compiled.insert(source.address, compiled);
+    }
+    ids.retain(&next.compiled.keys().copied().collect(), &reals);
+    next.table = Arc::new(ServiceTable::new(
+        next.compiled.values().map(|compiled| Arc::clone(&compiled.service)),
+        owned_addresses(document, situation),
+        marks(document),
+        timeouts(document),
+        document.tunables,
+    ));
+    next
+}
+
+impl Situation {
+    fn part_of(&self, service: &Service) -> Part {
+        let standing = |real: &Real| self.standings.get(&(service.address, real.address)).copied();
+        Part {
+            standings: service.reals.iter().map(standing).collect(),
+            down: self.down.contains(&service.address),
+            sorry_page: self.sorry_pages.get(&service.address).copied(),
+        }
+    }
+}
+
+impl Generation {
+    /// The compiled service at an address.
+    pub fn service(&self, address: &VirtualAddress) -> Option<&Arc<table::Service>> {
+        self.compiled.get(address).map(|compiled| &compiled.service)
+    }
+}
+
+fn service(source: &Service, part: &Part, ids: &mut Ids, fresh: &mut Generation) -> table::Service {
+    let id = ids.service(source.address);
+    if id.fresh {
+        fresh.fresh_services.push(id.id);
+    }
+    let mut reals = Vec::with_capacity(source.reals.len() + 1);
+    // The packet path walks the newest first.
+    for (real, standing) in source.reals.iter().zip(&part.standings).rev() {
+        let (weight, removed) = match standing {
+            None => (real.weight, false),
+            Some(Standing::Weight(weight)) => (*weight, false),
+            Some(Standing::Removed) => (0, true),
+        };
+        let given = ids.real((source.address, real.address), id.id, real.weight);
+        if given.0.fresh {
+            fresh.fresh_reals.push(given.0.id);
+        }
+        if !removed {
+            let weight = if part.down && sorry_server(source, part).is_some() { 0 } else { weight };
+            reals.push(table_real(source.method_of(real), real, given.0.id, weight, given.1));
+        }
+    }
+    let unserved = part.down || reals.iter().all(|real| real.weight == 0);
+    if let Some((address, method)) = sorry_server(source, part).filter(|_| unserved) {
+        stand_in(source, address, method, id.id, ids, fresh, &mut reals);
+    }
+    table::Service {
+        id: id.id,
+        key: source.address.key(),
+        scheduler: source.scheduler,
+        flags: source.flags,
+        persistence: source.persistence.as_ref().map(persistence),
+        one_packet: source.one_packet,
+        return_by_mac: source.return_by_mac,
+        source_pool: source.source_pool.clone().into(),
+        client_address: source.client_address,
+        reals: reals.into(),
+    }
+}
+
+fn table_real(method: Method, real: &Real, id: RealId, weight: u32, last: u32) -> table::Real {
+    table::Real {
+        id,
+        address: real.address.ip(),
+        port: real.address.port(),
+        method,
+        weight,
+        last_weight: last,
+        upper: real.upper,
+        lower: real.lower,
+    }
+}
+
+/// Who answers for a service that no real server can, and how it is reached.
+fn sorry_server(source: &Service, part: &Part) -> Option<(SocketAddr, Method)> {
+    match source.sorry.as_ref()? {
+        Sorry::Page { .. } => part.sorry_page.map(|address| (address, Method::Local)),
+        Sorry::Server { address, method } => {
+            let usual = if address.ip().is_loopback() { Method::Local } else { source.method };
+            Some((*address, method.unwrap_or(usual)))
+        }
+    }
+}
+
+/// Puts the sorry server in: as a server of its own, or by giving weight to the real server that
+/// already has its address.
+fn stand_in(
+    source: &Service,
+    address: SocketAddr,
+    method: Method,
+    id: ServiceId,
+    ids: &mut Ids,
+    fresh: &mut Generation,
+    reals: &mut Vec<table::Real>,
+) {
+    let same = |real: &&mut table::Real| SocketAddr::new(real.address, real.port) == address;
+    if let Some(real) = reals.iter_mut().find(same) {
+        real.weight = 1;
+        return;
+    }
+    let given = ids.real((source.address, address), id, 1);
+    if given.0.fresh {
+        fresh.fresh_reals.push(given.0.id);
+    }
+    reals.insert(0, table_real(method, &Real::new(address), given.0.id, 1, given.1));
+}
+
+fn persistence(persistence: &Persistence) -> table::Persistence {
+    let mask = match persistence.netmask {
+        Netmask::V4(mask) => u128::from(u32::from(mask)),
+        Netmask::V6(length) => u128::MAX.checked_shl(128 - u32::from(length.min(128))).unwrap_or(0),
+    };
+    table::Persistence { timeout: Ticks::from(persistence.timeout), mask }
+}
+
+/// The addresses that the director answers for: every VIP and every single address that a match
+/// rule names, but what VRRP gives to another node or a lost quorum withdraws.
+fn owned_addresses(document: &Document, situation: &Situation) -> Vec<OwnedAddress> {
+    let mut owned = BTreeMap::new();
+    for service in &document.services {
+        if service.quorum.withdraw && situation.down.contains(&service.address) {
+            continue;
+        }
+        let ruled = service.rules.iter().map(|rule| rule.destination);
+        let ruled = ruled.filter(|block| block.length == host_length(&block.address));
+        for address in service.address.ip().into_iter().chain(ruled.map(|block| block.address)) {
+            match situation.roles.get(&address) {
+                Some(Role::Backup) => {}
+                Some(Role::Master(mac)) => {
+                    owned.insert(address, Some(*mac));
+                }
+                None => {
+                    owned.insert(address, None);
+                }
+            }
+        }
+    }
+    // Addresses that VRRP gives this node without a service on them, such as an inside gateway.
+    for (address, role) in &situation.roles {
+        if let Role::Master(mac) = role {
+            owned.insert(*address, Some(*mac));
+        }
+    }
+    owned
+        .into_iter()
+        .map(|(address, mac)| OwnedAddress { address, mac, answers_ping: true })
+        .collect()
+}
+
+const fn host_length(address: &IpAddr) -> u8 {
+    match address {
+        IpAddr::V4(_) => 32,
+        IpAddr::V6(_) => 128,
+    }
+}
+
+fn marks(document: &Document) -> Arc<[MarkRule]> {
+    let mut marks = Vec::new();
+    for service in &document.services {
+        if let VirtualAddress::Mark { mark, .. } = service.address {
+            marks.extend(service.rules.iter().map(|rule| mark_rule(mark, rule)));
+        }
+    }
+    marks.into()
+}
+
+fn mark_rule(mark: u32, rule: &MatchRule) -> MarkRule {
+    MarkRule {
+        mark,
+        source: rule.source,
+        destination: rule.destination,
+        protocol: rule.protocol,
+        ports: rule.ports.clone(),
+    }
+}
+
+fn timeouts(document: &Document) -> table::Timeouts {
+    table::Timeouts {
+        tcp: Ticks::from(document.timeouts.tcp),
+        tcp_fin: Ticks::from(document.timeouts.tcp_fin),
+        udp: Ticks::from(document.timeouts.udp),
+    }
+}
+
+#[cfg(test)]
+mod tests;
