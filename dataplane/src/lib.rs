@@ -9,3 +9,4 @@ pub mod packet_path;
 pub mod table;
 pub mod tick;
 pub mod wire;
+pub mod worker;

@@ -1,5 +1,6 @@
 //! Where frames come from and go to: everything with side effects, behind two traits.
 
+mod advice;
 mod choose;
 mod link;
 pub mod memory;
@@ -8,6 +9,7 @@ mod netns;
 pub mod pcap;
 pub mod ring;
 
+pub use advice::{huge_pages, prefetch};
 pub use choose::{Attach, AttachError, Attachment, Backend, attach};
 
 use crate::packet_path::Frame;

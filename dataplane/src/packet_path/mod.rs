@@ -1,8 +1,276 @@
 //! What happens to one packet.
+//!
+//! [`PacketPath::process`] judges a batch in place; [`PacketPath::one`] is the table of contents of
+//! a packet's life. Nothing here does I/O, reads a clock or, for packets of known connections, takes
+//! a lock or allocates.
 
+pub mod address;
+pub mod answer;
+pub mod connections;
+pub mod counters;
+pub mod director;
+mod egress;
+pub mod forward;
+mod fragments;
 pub mod frame;
+mod icmp_error;
+mod known;
+mod next_hop;
+mod open;
+pub mod outbox;
+pub mod parse;
+mod persistence;
+pub mod reals;
 pub mod schedule;
+mod shed;
+pub mod states;
 pub mod verdict;
 
+#[cfg(test)]
+mod tests;
+
+pub use address::Address;
+pub use director::{Capacity, Director, Notice};
 pub use frame::{Frame, Offload, Segmentation};
 pub use verdict::{DropReason, Verdict};
+
+use crate::io::{BATCH, Batch};
+use crate::table::{Hops, ServiceTable};
+use crate::tick::Tick;
+use crate::wire::ip;
+use arrayvec::ArrayVec;
+use connections::{Direction, Owned, Sweeper, Tuple};
+use counters::{Counters, bump};
+use next_hop::{HopCache, Waiting};
+use outbox::Outbox;
+use parse::{Fragment, Packet, Parsed};
+use std::sync::Arc;
+
+/// Everything that a batch may read. Fixed for the whole batch, so that a change of configuration
+/// never splits one.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    /// What all workers share.
+    pub director: &'a Director,
+    /// Services.
+    pub table: &'a ServiceTable,
+    /// Next hops.
+    pub hops: &'a Hops,
+    /// The batch's moment.
+    pub now: Tick,
+}
+
+/// Verdicts of a batch, in its order.
+pub type Verdicts = ArrayVec<Verdict, BATCH>;
+
+/// One worker's packet path.
+#[derive(Debug)]
+pub struct PacketPath {
+    director: Arc<Director>,
+    worker: usize,
+    owned: Owned,
+    sweeper: Sweeper,
+    hop_cache: HopCache,
+    waiting: Waiting,
+    error_budget: icmp_error::ErrorBudget,
+    tunnel_id: u16,
+    piece: Vec<u8>,
+    shed_from: usize,
+    held: fragments::Held,
+    first_parts_seen: bool,
+    random: u64,
+    /// Frames to send that did not come in: the worker takes them after each batch.
+    pub outbox: Outbox,
+}
+
+impl PacketPath {
+    /// The path of worker number `worker`. Each number is used once.
+    pub fn new(director: Arc<Director>, worker: usize, seed: u64) -> Self {
+        let owned = director.connections().owned(worker);
+        Self {
+            director,
+            worker,
+            owned,
+            sweeper: Sweeper::default(),
+            hop_cache: HopCache::default(),
+            waiting: Waiting::default(),
+            error_budget: icmp_error::ErrorBudget::default(),
+            tunnel_id: 0,
+            piece: Vec::new(),
+            shed_from: 0,
+            held: fragments::Held::default(),
+            first_parts_seen: false,
+            random: seed | 1,
+            outbox: Outbox::default(),
+        }
+    }
+
+    /// The shared state.
+    pub fn director(&self) -> &Arc<Director> {
+        &self.director
+    }
+
+    /// Judges a batch, rewriting frames in place. Leaves one verdict per frame, in order.
+    pub fn process(&mut self, view: View<'_>, frames: &mut Batch<'_>, verdicts: &mut Verdicts) {
+        view.director.connections().begin_batch(&self.owned);
+        let mut parsed: ArrayVec<Result<Arrival, DropReason>, BATCH> = ArrayVec::new();
+        for frame in frames.iter() {
+            parsed.push(arrive(view, frame));
+        }
+        for arrival in parsed.iter().flatten() {
+            if arrival.hash != 0 {
+                view.director.connections().prefetch_entry(arrival.hash);
+            }
+        }
+        for (frame, arrival) in frames.iter_mut().zip(parsed) {
+            let judged = arrival.and_then(|arrival| self.one(view, arrival, frame));
+            verdicts.push(self.count(judged));
+        }
+        if self.first_parts_seen {
+            self.retry_held(view);
+        }
+    }
+
+    /// The life of one packet, top to bottom.
+    fn one(
+        &mut self,
+        view: View<'_>,
+        arrival: Arrival,
+        frame: &mut Frame<'_>,
+    ) -> Result<Verdict, DropReason> {
+        let packet = match arrival.parsed {
+            Parsed::Ip(packet) => packet,
+            Parsed::Arp(at) => return Ok(self.answer_arp(view, frame, at)),
+            Parsed::Other => return Ok(Verdict::Host),
+        };
+        if let Fragment::Later { .. } = packet.fragment {
+            return self.follow_fragment(view, frame, packet);
+        }
+        if matches!(packet.protocol, ip::ICMP | ip::ICMPV6) {
+            return self.icmp(view, frame, packet);
+        }
+        if !packet.has_ports() {
+            return Ok(Verdict::Host);
+        }
+        match self.find(&packet, arrival.hash, view) {
+            Some((slot, Direction::Forward)) => self.client_packet(view, frame, packet, slot),
+            Some((slot, Direction::Reply)) => self.reply_packet(view, frame, packet, slot),
+            None => self.open(view, frame, packet),
+        }
+    }
+
+    fn count(&mut self, judged: Result<Verdict, DropReason>) -> Verdict {
+        let verdict = judged.unwrap_or_else(Verdict::Drop);
+        if let Some(counters) = self.director.counters(self.worker) {
+            bump(&counters.received, 1);
+            match verdict {
+                Verdict::Send(_) => bump(&counters.sent, 1),
+                Verdict::Host | Verdict::Deliver => bump(&counters.host, 1),
+                Verdict::Drop(reason) => counters.count_drop(reason),
+                Verdict::Consumed => {}
+            }
+        }
+        verdict
+    }
+
+    fn counters(&self) -> Option<&Counters> {
+        self.director.counters(self.worker)
+    }
+
+    /// Counts packets that died after they were judged.
+    pub fn count_drops(&self, reason: DropReason, many: u32) {
+        for _ in 0..many {
+            self.count_drop(reason);
+        }
+    }
+
+    /// Counts frames that the kernel lost because the worker did not take them in time.
+    pub fn count_missed(&self, many: u64) {
+        if many > 0
+            && let Some(counters) = self.counters()
+        {
+            bump(&counters.missed, many);
+        }
+    }
+
+    /// Ends a connection; see [`Director::end`].
+    pub fn end(&mut self, slot: connections::Slot, now: Tick) -> bool {
+        self.director.end(slot, now)
+    }
+
+    /// Tells control something.
+    pub fn tell(&self, notice: Notice) {
+        self.director.notify(notice);
+    }
+
+    fn count_drop(&self, reason: DropReason) {
+        if let Some(counters) = self.counters() {
+            counters.count_drop(reason);
+        }
+    }
+
+    /// Ends what has expired, spread over time, and takes up what waited for a next hop. Whether
+    /// the sweep is behind and wants to be called again soon.
+    pub fn expire(&mut self, view: View<'_>) -> bool {
+        let director = view.director;
+        director.connections().begin_batch(&self.owned);
+        let settle = |slot| director.settle(slot);
+        director.connections().sweep(
+            &mut self.sweeper,
+            &mut self.owned,
+            director.reals(),
+            view.now,
+            settle,
+        );
+        self.retry_waiting(view);
+        self.retry_held(view);
+        self.sweeper.is_behind()
+    }
+
+    /// The worker will wait for packets: it holds no entry until the next batch.
+    pub fn rest(&self) {
+        self.director.connections().rest(&self.owned);
+    }
+
+    /// A pseudo-random number (xorshift64*): for twos and for probing source ports, nothing secret.
+    fn random(&mut self) -> u32 {
+        self.random ^= self.random >> 12;
+        self.random ^= self.random << 25;
+        self.random ^= self.random >> 27;
+        (self.random.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32) as u32
+    }
+}
+
+/// Reads a frame and asks for the memory that its connection may be in.
+#[inline]
+fn arrive(view: View<'_>, frame: &Frame<'_>) -> Result<Arrival, DropReason> {
+    let parsed = parse::frame(frame.bytes())?;
+    let mut hash = 0;
+    if let Parsed::Ip(packet) = &parsed
+        && packet.has_ports()
+    {
+        hash = view.director.connections().hash(&tuple(packet));
+        view.director.connections().prefetch(hash);
+    }
+    Ok(Arrival { parsed, hash })
+}
+
+/// A frame that was read but not judged yet.
+#[derive(Clone, Copy, Debug)]
+struct Arrival {
+    parsed: Parsed,
+    /// Hash of the packet's tuple; 0 where it has none.
+    hash: u64,
+}
+
+/// The tuple of a packet that has ports.
+#[inline]
+fn tuple(packet: &Packet) -> Tuple {
+    Tuple {
+        protocol: packet.protocol,
+        source: packet.source,
+        source_port: packet.source_port,
+        destination: packet.destination,
+        destination_port: packet.destination_port,
+    }
+}

@@ -58,6 +58,8 @@ drop_reasons! {
     RealServerRemoved = "real_server_removed",
     /// The connection table is full of connections worth more than this one.
     TableFull = "table_full",
+    /// The real server already has a connection from the same client port, to another VIP.
+    TupleInUse = "tuple_in_use",
     /// No free source port is left in the full-NAT pool.
     NoSourcePort = "no_source_port",
     /// No route leads to the next hop.

@@ -55,6 +55,18 @@ pub struct Hop {
     pub mtu: u16,
 }
 
+/// The link between the dataplane and the host's own stack: a TAP device. Clients on the director
+/// and real servers on the director are neighbours on it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HostLink {
+    /// The port that the device is attached as.
+    pub port: PortId,
+    /// The host's MAC on it.
+    pub host_mac: Mac,
+    /// Addresses that the dataplane sends from towards the host, one of each family.
+    pub sources: Vec<IpAddr>,
+}
+
 /// Why there is no next hop.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum NoHop {
@@ -80,6 +92,7 @@ pub struct Hops {
     neighbours: HashMap<(PortId, IpAddr), Mac>,
     local: HashMap<IpAddr, Option<PortId>>,
     reals: Vec<Option<Hop>>,
+    host: Option<HostLink>,
     /// Differs between any two published generations.
     pub generation: u64,
 }
@@ -95,19 +108,31 @@ impl Hops {
         generation: u64,
     ) -> Self {
         routes.sort_by_key(|route| (std::cmp::Reverse(route.prefix.length), route.metric));
-        Self { ports, routes, neighbours, local, reals: Vec::new(), generation }
+        Self { ports, routes, neighbours, local, reals: Vec::new(), host: None, generation }
+    }
+
+    /// With a link to the host's own stack, by which all local addresses are reached.
+    #[must_use]
+    pub fn with_host_link(mut self, link: HostLink) -> Self {
+        self.host = Some(link);
+        self
+    }
+
+    /// The link to the host's own stack, if there is one.
+    pub fn host_link(&self) -> Option<&HostLink> {
+        self.host.as_ref()
     }
 
     /// Resolves the next hop of every real server ahead of the packets.
     #[must_use]
-    pub fn with_reals(mut self, reals: impl IntoIterator<Item = (RealId, IpAddr)>) -> Self {
+    pub fn with_reals<'a>(mut self, reals: impl IntoIterator<Item = (RealId, &'a IpAddr)>) -> Self {
         let mut resolved = Vec::new();
         for (id, address) in reals {
             let index = id.0 as usize;
             if resolved.len() <= index {
                 resolved.resize(index + 1, None);
             }
-            resolved[index] = self.resolve(&address).ok();
+            resolved[index] = self.resolve(address).ok();
         }
         self.reals = resolved;
         self
@@ -128,6 +153,9 @@ impl Hops {
     /// # Errors
     /// Says whether a route, an attached interface or the neighbour's address is missing.
     pub fn resolve(&self, destination: &IpAddr) -> Result<Hop, NoHop> {
+        if self.is_local(destination) {
+            return self.to_host().ok_or(NoHop::NotAttached);
+        }
         let route = self.route(destination).ok_or(NoHop::NoRoute)?;
         let port = route.port.ok_or(NoHop::NotAttached)?;
         let info = self.port(port).ok_or(NoHop::NotAttached)?;
@@ -138,8 +166,26 @@ impl Hops {
         Ok(Hop { port, vlan: None, source_mac: info.mac, mac: *mac, mtu })
     }
 
-    /// The host's address to send from towards `destination`.
+    fn to_host(&self) -> Option<Hop> {
+        let link = self.host.as_ref()?;
+        let info = self.port(link.port)?;
+        Some(Hop {
+            port: link.port,
+            vlan: None,
+            source_mac: info.mac,
+            mac: link.host_mac,
+            mtu: info.mtu,
+        })
+    }
+
+    /// The address to send from towards `destination`: the host's own on that side, or the
+    /// dataplane's on the host link.
     pub fn source_for(&self, destination: &IpAddr) -> Option<IpAddr> {
+        if self.is_local(destination) {
+            let sources = &self.host.as_ref()?.sources;
+            let family = super::Family::of(destination);
+            return sources.iter().copied().find(|a| super::Family::of(a) == family);
+        }
         let route = self.route(destination)?;
         if let Some(source) = route.source {
             return Some(source);

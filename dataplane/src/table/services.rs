@@ -1,8 +1,8 @@
 //! The whole of what control publishes about services.
 
-use super::{Family, MarkRule, Protocol, Real, RealId, Service, ServiceKey};
+use super::{Family, MarkRule, Method, Protocol, Real, RealId, Service, ServiceKey};
 use crate::tick::Ticks;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -86,6 +86,7 @@ pub struct ServiceTable {
     /// Indexed by `RealId`: the service that it serves and itself. A removed server leaves `None`,
     /// and packets of its connections meet "real server removed".
     reals: Vec<Option<(Arc<Service>, usize)>>,
+    real_addresses: HashSet<IpAddr>,
     owned: HashMap<IpAddr, OwnedAddress>,
     marks: Arc<[MarkRule]>,
     has_ftp: bool,
@@ -126,6 +127,7 @@ impl ServiceTable {
                 self.reals.resize(id + 1, None);
             }
             self.reals[id] = Some((Arc::clone(&service), index));
+            self.real_addresses.insert(real.address);
         }
         if let ServiceKey::Address { protocol, port, .. } = service.key {
             self.has_ftp |= protocol == Protocol::Tcp && port == 21;
@@ -190,6 +192,21 @@ impl ServiceTable {
             .iter()
             .flatten()
             .filter_map(|(service, index)| service.reals.get(*index).map(|real| (service, real)))
+    }
+
+    /// Whether any service has a real server with this address.
+    pub fn is_real_address(&self, address: &IpAddr) -> bool {
+        self.real_addresses.contains(address)
+    }
+
+    /// Whether this address and port is a real server under NAT. Looks through all of them.
+    pub fn is_nat_real(&self, address: &IpAddr, port: u16) -> bool {
+        self.is_real_address(address)
+            && self.reals().any(|(_, real)| {
+                real.address == *address
+                    && (real.port == port || real.port == 0)
+                    && real.method == Method::Nat
+            })
     }
 
     /// How the director answers for an address, if it does.

@@ -1,0 +1,432 @@
+//! One connection in one cache line.
+//!
+//! Eight atomic words, so that any worker may read an entry while another changes its state. The
+//! words that identify a connection never change between its publication in the index and the end
+//! of the grace period after its removal (see [`super::slots`]), so relaxed loads are enough.
+//!
+//! | word | content |
+//! | --- | --- |
+//! | 0, 1 | client address |
+//! | 2, 3 | virtual address (for templates of mark services: the mark) |
+//! | 4 | client port, virtual port, real port, local port (full NAT) or count of controlled connections |
+//! | 5 | real server; controlling connection, or, in a template, count of controlled connections |
+//! | 6 | expiry tick, timeout in seconds (22 bits), packets seen (10 bits) |
+//! | 7 | protocol, method, state, local address, flags, peer |
+
+use super::Slot;
+use crate::packet_path::Address;
+use crate::table::RealId;
+use crate::tick::{Tick, Ticks};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// How packets of a connection are forwarded: [`crate::table::Method`] without its parameters,
+/// which stay with the real server.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Via {
+    /// NAT.
+    Nat = 0,
+    /// Local delivery.
+    Local = 1,
+    /// Tunnel.
+    Tunnel = 2,
+    /// Direct routing.
+    DirectRouting = 3,
+    /// Full NAT.
+    FullNat = 4,
+}
+
+impl Via {
+    const fn from_bits(bits: u8) -> Self {
+        match bits & 7 {
+            0 => Self::Nat,
+            1 => Self::Local,
+            2 => Self::Tunnel,
+            3 => Self::DirectRouting,
+            _ => Self::FullNat,
+        }
+    }
+
+    /// Whether replies pass the director and are rewritten by it.
+    pub const fn rewrites_replies(self) -> bool {
+        matches!(self, Self::Nat | Self::FullNat | Self::Local)
+    }
+}
+
+/// Bits of an entry that are not state.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Flags(pub u16);
+
+impl Flags {
+    /// Only client packets are seen (IPVS `NOOUTPUT`).
+    pub const NO_OUTPUT: Self = Self(1);
+    /// Counted as inactive.
+    pub const INACTIVE: Self = Self(2);
+    /// A persistence template.
+    pub const TEMPLATE: Self = Self(4);
+    /// The client port is not known yet.
+    pub const NO_CLIENT_PORT: Self = Self(8);
+    /// Sequence numbers are shifted (FTP helper).
+    pub const SHIFTED: Self = Self(16);
+    /// A template that a completed connection has used.
+    pub const ASSURED: Self = Self(32);
+    /// Learned from a peer.
+    pub const SYNCED: Self = Self(64);
+    /// Removed; the slot is reused after a grace period.
+    pub const DEAD: Self = Self(128);
+    /// Has an index entry for replies.
+    pub const REPLY_INDEXED: Self = Self(256);
+
+    /// Whether all bits of `other` are set.
+    #[inline]
+    pub const fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// With the bits of `other` set.
+    #[must_use]
+    pub const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// With the bits of `other` cleared.
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+}
+
+/// Everything that a new connection is made of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NewConnection {
+    /// Protocol number; 0 for templates of mark services.
+    pub protocol: u8,
+    /// Client address, masked in templates.
+    pub client: Address,
+    /// Client port; 0 in templates.
+    pub client_port: u16,
+    /// Virtual address; for templates of mark services the mark as an address.
+    pub virtual_address: Address,
+    /// Virtual port.
+    pub virtual_port: u16,
+    /// The real server.
+    pub real: RealId,
+    /// The real server's address; part of the key of replies under NAT.
+    pub real_address: Address,
+    /// Port on the real server.
+    pub real_port: u16,
+    /// Forwarding method.
+    pub via: Via,
+    /// Full NAT: index of the source address in the address book.
+    pub local: u8,
+    /// Full NAT: the source address itself.
+    pub local_address: Address,
+    /// Full NAT: source port.
+    pub local_port: u16,
+    /// Initial state number.
+    pub state: u8,
+    /// Initial flags.
+    pub flags: Flags,
+    /// Controlling template or FTP connection.
+    pub control: Option<Slot>,
+    /// Where replies go by MAC: index in the peer book, 0 for none.
+    pub peer: u16,
+    /// Lifetime after each packet, until the first change of state.
+    pub timeout: Ticks,
+}
+
+/// One connection or persistence template.
+#[repr(align(64))]
+#[derive(Debug, Default)]
+pub struct Entry([AtomicU64; 8]);
+
+const TIMEOUT_BITS: u32 = 22;
+const TIMEOUT_MASK: u64 = (1 << TIMEOUT_BITS) - 1;
+
+/// The byte and half-word fields of word 7.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Meta {
+    /// Protocol number.
+    pub protocol: u8,
+    /// Forwarding method.
+    pub via: Via,
+    /// State number, by protocol.
+    pub state: u8,
+    /// Full NAT: index of the source address.
+    pub local: u8,
+    /// Flags.
+    pub flags: Flags,
+    /// Return MAC, 0 for none.
+    pub peer: u16,
+}
+
+impl Meta {
+    const fn pack(self) -> u64 {
+        // Protocol numbers in use (0, 6, 17, 132) and methods share a byte: five bits and three.
+        let protocol = protocol_code(self.protocol);
+        (self.via as u64 | (protocol as u64) << 3)
+            | (self.state as u64) << 8
+            | (self.local as u64) << 16
+            | (self.flags.0 as u64) << 32
+            | (self.peer as u64) << 48
+    }
+
+    const fn unpack(word: u64) -> Self {
+        Self {
+            protocol: protocol_number((word >> 3) as u8 & 0x1f),
+            via: Via::from_bits(word as u8),
+            state: (word >> 8) as u8,
+            local: (word >> 16) as u8,
+            flags: Flags((word >> 32) as u16),
+            peer: (word >> 48) as u16,
+        }
+    }
+}
+
+const fn protocol_code(number: u8) -> u8 {
+    match number {
+        6 => 1,
+        17 => 2,
+        132 => 3,
+        _ => 0,
+    }
+}
+
+const fn protocol_number(code: u8) -> u8 {
+    match code {
+        1 => 6,
+        2 => 17,
+        3 => 132,
+        _ => 0,
+    }
+}
+
+impl Entry {
+    fn word(&self, index: usize) -> u64 {
+        self.0[index].load(Relaxed)
+    }
+
+    fn wide(&self, index: usize) -> u128 {
+        u128::from(self.word(index)) << 64 | u128::from(self.word(index + 1))
+    }
+
+    fn set_wide(&self, index: usize, value: u128) {
+        self.0[index].store((value >> 64) as u64, Relaxed);
+        self.0[index + 1].store(value as u64, Relaxed);
+    }
+
+    /// Fills a free slot; the caller publishes it in the index afterwards.
+    pub(super) fn write(&self, new: &NewConnection, now: Tick) {
+        self.set_wide(0, new.client.0);
+        self.set_wide(2, new.virtual_address.0);
+        let local_port = if new.via == Via::FullNat { new.local_port } else { 0 };
+        let ports = u64::from(new.client_port)
+            | u64::from(new.virtual_port) << 16
+            | u64::from(new.real_port) << 32
+            | u64::from(local_port) << 48;
+        self.0[4].store(ports, Relaxed);
+        let control = new.control.map_or(0, |slot| slot.0);
+        self.0[5].store(u64::from(new.real.0) | u64::from(control) << 32, Relaxed);
+        self.set_timing(now.after(new.timeout), new.timeout, 0);
+        let meta = Meta {
+            protocol: new.protocol,
+            via: new.via,
+            state: new.state,
+            local: new.local,
+            flags: new.flags,
+            peer: new.peer,
+        };
+        self.0[7].store(meta.pack(), Relaxed);
+    }
+
+    fn set_timing(&self, expires: Tick, timeout: Ticks, packets: u64) {
+        let seconds = u64::from(timeout.as_secs()) & TIMEOUT_MASK;
+        let word = u64::from(expires.0) | seconds << 32 | (packets & 0x3ff) << (32 + TIMEOUT_BITS);
+        self.0[6].store(word, Relaxed);
+    }
+
+    /// Restarts the timer and counts a packet. Two workers may race here; one restart wins, which
+    /// is as right as the other.
+    #[inline]
+    pub fn restart(&self, now: Tick, timeout: Ticks) {
+        let packets = (self.word(6) >> (32 + TIMEOUT_BITS)) + 1;
+        self.set_timing(now.after(timeout), timeout, packets);
+    }
+
+    /// Changes timer and timeout without counting a packet.
+    pub fn set_timer(&self, now: Tick, timeout: Ticks) {
+        let packets = self.word(6) >> (32 + TIMEOUT_BITS);
+        self.set_timing(now.after(timeout), timeout, packets);
+    }
+
+    /// Moves only the expiry, keeping the timeout.
+    pub fn set_expiry(&self, expires: Tick) {
+        let word = self.word(6) & !0xffff_ffff | u64::from(expires.0);
+        self.0[6].store(word, Relaxed);
+    }
+
+    /// When it expires unless a packet comes.
+    #[inline]
+    pub fn expires(&self) -> Tick {
+        Tick(self.word(6) as u32)
+    }
+
+    /// Lifetime after each packet.
+    pub fn timeout(&self) -> Ticks {
+        Ticks::from_secs((self.word(6) >> 32 & TIMEOUT_MASK) as u32)
+    }
+
+    /// Packets from the client, modulo 1024.
+    pub fn packets(&self) -> u16 {
+        (self.word(6) >> (32 + TIMEOUT_BITS)) as u16
+    }
+
+    /// The fields of the last word.
+    #[inline]
+    pub fn meta(&self) -> Meta {
+        Meta::unpack(self.word(7))
+    }
+
+    /// Changes the last word as `change` says, or gives up when it answers `None`. Returns the
+    /// fields before the change.
+    #[inline]
+    pub fn update_meta(&self, change: impl Fn(Meta) -> Option<Meta>) -> Result<Meta, Meta> {
+        self.0[7]
+            .fetch_update(Relaxed, Relaxed, |word| {
+                change(Meta::unpack(word)).map(|meta| {
+                    // Bits that Meta does not know stay as they are: there are none today.
+                    meta.pack()
+                })
+            })
+            .map(Meta::unpack)
+            .map_err(Meta::unpack)
+    }
+
+    /// The client's address.
+    #[inline]
+    pub fn client(&self) -> Address {
+        Address(self.wide(0))
+    }
+
+    /// The virtual address.
+    #[inline]
+    pub fn virtual_address(&self) -> Address {
+        Address(self.wide(2))
+    }
+
+    /// Client, virtual, real and local port.
+    #[inline]
+    pub fn ports(&self) -> [u16; 4] {
+        let word = self.word(4);
+        [word as u16, (word >> 16) as u16, (word >> 32) as u16, (word >> 48) as u16]
+    }
+
+    /// The real server.
+    #[inline]
+    pub fn real(&self) -> RealId {
+        RealId(self.word(5) as u32)
+    }
+
+    /// The controlling template or FTP connection.
+    pub fn control(&self) -> Option<Slot> {
+        if self.meta().flags.has(Flags::TEMPLATE) {
+            return None;
+        }
+        match (self.word(5) >> 32) as u32 {
+            0 => None,
+            slot => Some(Slot(slot)),
+        }
+    }
+
+    /// How many connections it controls.
+    pub fn controls(&self) -> u32 {
+        let meta = self.meta();
+        if meta.flags.has(Flags::TEMPLATE) {
+            (self.word(5) >> 32) as u32
+        } else if meta.via == Via::Nat {
+            u32::from(self.ports()[3])
+        } else {
+            0
+        }
+    }
+
+    /// Counts one controlled connection more. `false` when the count is full.
+    #[must_use]
+    pub fn add_controlled(&self) -> bool {
+        let (index, shift, limit) = self.counter();
+        self.0[index]
+            .fetch_update(Relaxed, Relaxed, |word| {
+                (word >> shift < limit).then(|| word + (1 << shift))
+            })
+            .is_ok()
+    }
+
+    /// Counts one controlled connection less.
+    pub fn remove_controlled(&self) {
+        let (index, shift, _) = self.counter();
+        let _ = self.0[index].fetch_update(Relaxed, Relaxed, |word| {
+            (word >> shift > 0).then(|| word - (1 << shift))
+        });
+    }
+
+    fn counter(&self) -> (usize, u32, u64) {
+        if self.meta().flags.has(Flags::TEMPLATE) {
+            (5, 32, u64::from(u32::MAX))
+        } else {
+            (4, 48, u64::from(u16::MAX))
+        }
+    }
+
+    /// Whether a packet from the client belongs to it.
+    #[inline]
+    pub(super) fn is_from_client(&self, tuple: &super::Tuple) -> bool {
+        let ports = u64::from(tuple.source_port) | u64::from(tuple.destination_port) << 16;
+        self.word(4) & 0xffff_ffff == ports
+            && self.wide(0) == tuple.source.0
+            && self.wide(2) == tuple.destination.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn an_entry_is_one_cache_line() {
+        assert_eq!((size_of::<Entry>(), align_of::<Entry>()), (64, 64));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_back(
+            client: u128, vip: u128, ports: [u16; 4], real: u32, state: u8, local: u8,
+            peer: u16, flags in 0u16..1024, control in 1u32.., seconds in 0u32..2_678_401, now: u32,
+        ) {
+            let flags = Flags(flags).without(Flags::TEMPLATE);
+            let new = NewConnection {
+                protocol: 6, client: Address(client), client_port: ports[0],
+                virtual_address: Address(vip), virtual_port: ports[1], real: RealId(real),
+                real_address: Address(0), real_port: ports[2], via: Via::FullNat, local,
+                local_address: Address(0), local_port: ports[3], state, flags,
+                control: Some(Slot(control)), peer, timeout: Ticks::from_secs(seconds),
+            };
+            let entry = Entry::default();
+            entry.write(&new, Tick(now));
+            prop_assert_eq!(entry.client(), new.client);
+            prop_assert_eq!(entry.virtual_address(), new.virtual_address);
+            prop_assert_eq!(entry.ports(), ports);
+            prop_assert_eq!(entry.real(), new.real);
+            prop_assert_eq!(entry.control(), new.control);
+            prop_assert_eq!(entry.timeout(), new.timeout);
+            prop_assert_eq!(entry.expires(), Tick(now).after(new.timeout));
+            let meta = entry.meta();
+            prop_assert_eq!((meta.protocol, meta.via, meta.state), (6, Via::FullNat, state));
+            prop_assert_eq!((meta.local, meta.peer, meta.flags), (local, peer, flags));
+            entry.restart(Tick(now).after(Ticks(5)), Ticks::from_secs(60));
+            prop_assert_eq!(entry.packets(), 1);
+            prop_assert_eq!(entry.timeout().as_secs(), 60);
+            prop_assert_eq!(entry.expires(), Tick(now).after(Ticks(5)).after(Ticks::from_secs(60)));
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! Expiry, spread over time: each call looks at as many slots as time has passed, so that every
+//! slot is looked at once a second and no moment pays for all.
+
+use super::{ASLEEP, Connections, Flags, Owned, Slot, alarm};
+use crate::packet_path::reals::Reals;
+use crate::tick::{PER_SECOND, Tick, Ticks};
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Most slots looked at in one call, to bound the time between two batches.
+const MOST_AT_ONCE: usize = 16 * 1024;
+
+/// How long an expired template or FTP connection lives on while it controls others (IPVS).
+const HELD_FOR: Ticks = Ticks::from_secs(60);
+
+/// Where one worker's sweep stands.
+#[derive(Debug, Default)]
+pub struct Sweeper {
+    position: usize,
+    last: Option<Tick>,
+    /// Slots that time has made due but that were not looked at yet.
+    owed: usize,
+}
+
+impl Sweeper {
+    /// Whether more slots are due than one call looks at.
+    pub const fn is_behind(&self) -> bool {
+        self.owed > 0
+    }
+}
+
+impl Connections {
+    /// Ends what has expired among the next slots of this worker. `ended` settles the counts of
+    /// each connection that this call removed.
+    pub fn sweep(
+        &self,
+        sweeper: &mut Sweeper,
+        owned: &mut Owned,
+        reals: &Reals,
+        now: Tick,
+        mut ended: impl FnMut(Slot),
+    ) {
+        let passed = sweeper.last.map_or(PER_SECOND, |last| now.since(last).0);
+        if passed == 0 && sweeper.owed == 0 {
+            return;
+        }
+        sweeper.last = Some(now);
+        let slots = owned.slots();
+        let share = slots.saturating_mul(passed as usize).div_ceil(PER_SECOND as usize);
+        let due = (sweeper.owed + share).min(slots);
+        let count = due.min(MOST_AT_ONCE);
+        sweeper.owed = due - count;
+        for _ in 0..count {
+            if sweeper.position >= slots {
+                sweeper.position = 0;
+            }
+            if let Some(slot) = owned.at(sweeper.position) {
+                self.look_at(slot, owned, reals, now, &mut ended);
+            }
+            sweeper.position += 1;
+        }
+        self.pool.reclaim(owned);
+    }
+
+    /// Takes back one of the worker's own slots whose connection has just been removed, without
+    /// waiting for the sweep to pass.
+    pub fn collect(&self, owned: &mut Owned, slot: Slot) {
+        if let Some(wake) = self.wake.get(slot.0 as usize)
+            && wake.swap(ASLEEP, Relaxed) != ASLEEP
+        {
+            self.pool.retire(owned, slot);
+        }
+    }
+
+    #[inline]
+    fn look_at(
+        &self,
+        index: usize,
+        owned: &mut Owned,
+        reals: &Reals,
+        now: Tick,
+        ended: &mut impl FnMut(Slot),
+    ) {
+        let Some(wake) = self.wake.get(index) else { return };
+        let at = wake.load(Relaxed);
+        if at == ASLEEP || !Tick(at).is_due(now) {
+            return;
+        }
+        let Ok(number) = u32::try_from(index) else { return };
+        let slot = Slot(number);
+        let entry = self.entry(slot);
+        if entry.meta().flags.has(Flags::DEAD) {
+            wake.store(ASLEEP, Relaxed);
+            self.pool.retire(owned, slot);
+        } else if !entry.expires().is_due(now) {
+            wake.store(alarm(entry.expires()), Relaxed);
+        } else if entry.controls() > 0 {
+            self.reset_timer(slot, now, HELD_FOR);
+        } else if self.remove(slot, reals, now) {
+            ended(slot);
+        }
+    }
+}

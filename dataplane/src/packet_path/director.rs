@@ -1,0 +1,216 @@
+//! What all workers and control share: the published tables, the connections, the loads.
+
+use super::connections::{Connections, Flags, HashKeys, Slot};
+use super::counters::{Counters, Traffic};
+use super::fragments::Trails;
+use super::reals::Reals;
+use super::schedule::SchedulerState;
+use super::verdict::DropReason;
+use crate::table::{Hops, Mac, PortId, RealId, ServiceId, ServiceTable};
+use crate::tick::Tick;
+use arc_swap::ArcSwap;
+use std::net::IpAddr;
+use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// How large the shared tables are. Everything is allocated at start.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Capacity {
+    /// Connections and persistence templates.
+    pub connections: usize,
+    /// Virtual services.
+    pub services: usize,
+    /// Real servers, over all services.
+    pub reals: usize,
+    /// Packet workers.
+    pub workers: usize,
+}
+
+impl Default for Capacity {
+    fn default() -> Self {
+        Self { connections: 1 << 20, services: 4096, reals: 1 << 16, workers: 1 }
+    }
+}
+
+/// What the packet path asks of, or tells, control. Sent without waiting; what does not fit in the
+/// channel is dropped, and said again when the next packet needs it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Notice {
+    /// A packet needs this neighbour's MAC.
+    NeighbourNeeded {
+        /// Where it lives.
+        port: PortId,
+        /// Who is asked for.
+        address: IpAddr,
+    },
+    /// A neighbour that was asked for has answered.
+    NeighbourSeen {
+        /// Where it lives.
+        port: PortId,
+        /// Who answered.
+        address: IpAddr,
+        /// With which MAC.
+        mac: Mac,
+    },
+    /// A port failed and was taken out of service by a worker.
+    PortLost {
+        /// Which.
+        port: PortId,
+    },
+}
+
+/// The shared state of one director.
+#[derive(Debug)]
+pub struct Director {
+    table: ArcSwap<ServiceTable>,
+    hops: ArcSwap<Hops>,
+    connections: Connections,
+    reals: Reals,
+    schedulers: Box<[Mutex<Option<SchedulerState>>]>,
+    counters: Box<[Counters]>,
+    notices: SyncSender<Notice>,
+    trails: Mutex<Trails>,
+}
+
+impl Director {
+    /// Allocates everything. `keys` are random numbers of this start.
+    pub fn new(capacity: Capacity, keys: HashKeys, notices: SyncSender<Notice>) -> Self {
+        let workers = capacity.workers.max(1);
+        Self {
+            table: ArcSwap::default(),
+            hops: ArcSwap::default(),
+            connections: Connections::new(capacity.connections, workers, keys),
+            reals: Reals::new(capacity.reals),
+            schedulers: (0..capacity.services).map(|_| Mutex::new(None)).collect(),
+            counters: (0..workers).map(|_| Counters::new(capacity.reals)).collect(),
+            notices,
+            trails: Mutex::new(Trails::default()),
+        }
+    }
+
+    /// Publishes what packets look up from now on. Connections keep the real server that they have.
+    pub fn publish(&self, table: ServiceTable, now: Tick) {
+        for service in table.services() {
+            for real in service.reals.iter() {
+                self.reals.configure(real);
+            }
+            for address in service.source_pool.iter() {
+                self.reals.local_number(address);
+            }
+            if let Some(place) = self.schedulers.get(service.id.0 as usize) {
+                let mut state = place.lock().unwrap_or_else(PoisonError::into_inner);
+                match state.as_mut() {
+                    Some(state) => state.update(service, now),
+                    None => *state = Some(SchedulerState::new(service, now)),
+                }
+            }
+        }
+        self.resolve_reals(Hops::clone(&self.hops.load()), &table);
+        let old = self.table.swap(Arc::new(table));
+        let new = self.table.load();
+        for gone in old.services().filter(|service| new.service(service.id).is_none()) {
+            if let Some(place) = self.schedulers.get(gone.id.0 as usize) {
+                *place.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            }
+        }
+    }
+
+    /// Publishes the host's interfaces, routes and neighbours.
+    pub fn publish_hops(&self, hops: Hops) {
+        for (_, port) in hops.ports() {
+            for prefix in &port.addresses {
+                self.reals.local_number(&prefix.address);
+            }
+        }
+        for source in hops.host_link().into_iter().flat_map(|link| &link.sources) {
+            self.reals.local_number(source);
+        }
+        self.resolve_reals(hops, &self.table.load());
+    }
+
+    fn resolve_reals(&self, hops: Hops, table: &ServiceTable) {
+        let reals = table.reals().map(|(_, real)| (real.id, &real.address));
+        self.hops.store(Arc::new(hops.with_reals(reals)));
+    }
+
+    /// The published services.
+    pub fn table(&self) -> arc_swap::Guard<Arc<ServiceTable>> {
+        self.table.load()
+    }
+
+    /// The published next hops.
+    pub fn hops(&self) -> arc_swap::Guard<Arc<Hops>> {
+        self.hops.load()
+    }
+
+    /// The connection table.
+    pub fn connections(&self) -> &Connections {
+        &self.connections
+    }
+
+    /// The loads of real servers.
+    pub fn reals(&self) -> &Reals {
+        &self.reals
+    }
+
+    /// A service's scheduler.
+    pub(super) fn scheduler(&self, id: ServiceId) -> Option<&Mutex<Option<SchedulerState>>> {
+        self.schedulers.get(id.0 as usize)
+    }
+
+    /// One worker's counters. A number out of range gets the last worker's.
+    pub fn counters(&self, worker: usize) -> Option<&Counters> {
+        self.counters.get(worker)
+    }
+
+    /// All workers' counters.
+    pub fn all_counters(&self) -> &[Counters] {
+        &self.counters
+    }
+
+    /// Fragmented datagrams under way.
+    pub(super) fn trails(&self) -> MutexGuard<'_, Trails> {
+        self.trails.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells control something, unless it is too busy to hear.
+    pub(super) fn notify(&self, notice: Notice) {
+        let _ = self.notices.try_send(notice);
+    }
+
+    /// What a real server has seen, over all workers.
+    pub fn traffic(&self, id: RealId) -> Traffic {
+        self.counters.iter().fold(Traffic::default(), |mut sum, worker| {
+            sum.add(worker.traffic(id));
+            sum
+        })
+    }
+
+    /// How many packets died of a reason, over all workers.
+    pub fn drops(&self, reason: DropReason) -> u64 {
+        self.counters.iter().map(|worker| worker.drops(reason)).sum()
+    }
+
+    /// Ends a connection now. `false` when it had ended already.
+    pub fn end(&self, slot: Slot, now: Tick) -> bool {
+        let ended = self.connections.remove(slot, &self.reals, now);
+        if ended {
+            self.settle(slot);
+        }
+        ended
+    }
+
+    /// Brings the counts up to date with a connection that has just been removed.
+    pub(super) fn settle(&self, slot: Slot) {
+        let entry = self.connections.entry(slot);
+        let meta = entry.meta();
+        if meta.flags.has(Flags::TEMPLATE) {
+            self.reals.count_template(entry.real(), false);
+            return;
+        }
+        self.reals.unbind(entry.real(), !meta.flags.has(Flags::INACTIVE));
+        if let Some(control) = entry.control() {
+            self.connections.entry(control).remove_controlled();
+        }
+    }
+}

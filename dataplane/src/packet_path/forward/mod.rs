@@ -1,0 +1,142 @@
+//! How a packet is changed on its way: one file per forwarding method.
+//!
+//! Whatever can refuse a packet (no next hop, too large, hop limit) is asked first, while the packet
+//! is still what its sender sent; then it is rewritten; then it gets its Ethernet header.
+
+pub mod direct_routing;
+pub mod nat;
+pub mod split;
+pub mod tunnel;
+
+use super::frame::{Frame, Segmentation};
+use super::parse::Packet;
+use super::verdict::{DropReason, Verdict};
+use crate::table::Hop;
+use crate::wire::ip::{v4, v6};
+use crate::wire::{be16, byte, checksum, ethernet, put, put16};
+
+/// Why a packet must go back to its sender as an ICMP error instead of on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refusal {
+    /// Its hop limit is used up.
+    TtlExceeded,
+    /// Larger than what the path carries, and not to be fragmented.
+    TooBig {
+        /// What the path carries, in bytes of IP packet.
+        mtu: u16,
+    },
+}
+
+impl Refusal {
+    /// Under which reason it is counted.
+    pub const fn reason(self) -> DropReason {
+        match self {
+            Self::TtlExceeded => DropReason::TtlExceeded,
+            Self::TooBig { .. } => DropReason::TooBig,
+        }
+    }
+}
+
+/// What fits has no need of fragments.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fit {
+    /// As it is.
+    Whole,
+    /// In fragments of at most this many bytes of IP packet.
+    Fragments(u16),
+}
+
+/// Whether a packet may go on over a path that carries `mtu` bytes (RFC 1812 section 5.2.7).
+///
+/// # Errors
+/// What its sender must be told.
+pub fn check(frame: &Frame<'_>, packet: &Packet, mtu: u16) -> Result<Fit, Refusal> {
+    let header = frame.bytes().get(packet.l3..).unwrap_or_default();
+    let hop_limit = byte(header, if packet.is_v4() { v4::TTL } else { v6::HOP_LIMIT });
+    if hop_limit <= 1 {
+        return Err(Refusal::TtlExceeded);
+    }
+    if largest_on_wire(frame, packet) <= usize::from(mtu) {
+        return Ok(Fit::Whole);
+    }
+    let may_fragment = packet.is_v4() && be16(header, v4::FRAGMENT) & v4::DF == 0;
+    if may_fragment { Ok(Fit::Fragments(mtu)) } else { Err(Refusal::TooBig { mtu }) }
+}
+
+/// The size that matters to a path: of a super-frame, the segments that it will be cut into.
+fn largest_on_wire(frame: &Frame<'_>, packet: &Packet) -> usize {
+    if frame.offload.segmentation == Segmentation::None {
+        return packet.ip_length();
+    }
+    let headers = match frame.offload.segmentation {
+        Segmentation::Udp => packet.l4 + 8,
+        Segmentation::None | Segmentation::Tcp4 { .. } | Segmentation::Tcp6 { .. } => {
+            let words = byte(frame.bytes(), packet.l4 + 12) >> 4;
+            packet.l4 + usize::from(words) * 4
+        }
+    };
+    (headers - packet.l3 + usize::from(frame.offload.segment_size)).min(packet.ip_length())
+}
+
+/// Takes one off the hop limit. The caller has checked that more than one is left.
+#[inline]
+pub fn decrement_hop_limit(frame: &mut Frame<'_>, packet: &Packet) {
+    let Some(header) = frame.bytes_mut().get_mut(packet.l3..) else { return };
+    if packet.is_v4() {
+        let old = be16(header, v4::TTL);
+        let new = old.wrapping_sub(0x0100);
+        put16(header, v4::TTL, new);
+        checksum::update(header, v4::CHECKSUM, checksum::Delta::default().word(old, new));
+    } else if let Some(limit) = header.get_mut(v6::HOP_LIMIT) {
+        *limit = limit.saturating_sub(1);
+    }
+}
+
+/// Writes the Ethernet header for a hop, putting a VLAN tag on or off as needed, and sends.
+///
+/// # Errors
+/// When there is no room for a tag.
+#[inline]
+pub fn send(frame: &mut Frame<'_>, l3: usize, hop: &Hop) -> Result<Verdict, DropReason> {
+    let kind = match byte(frame.bytes(), l3) >> 4 {
+        6 => ethernet::IPV6,
+        _ => ethernet::IPV4,
+    };
+    send_kind(frame, l3, hop, kind)
+}
+
+/// As [`send`], for any EtherType.
+///
+/// # Errors
+/// When there is no room for a tag.
+pub fn send_kind(
+    frame: &mut Frame<'_>,
+    l3: usize,
+    hop: &Hop,
+    kind: u16,
+) -> Result<Verdict, DropReason> {
+    let length = ethernet::LENGTH + if hop.vlan.is_some() { ethernet::TAG_LENGTH } else { 0 };
+    if l3 != length {
+        let moved =
+            if l3 < length { frame.push_front(length - l3) } else { frame.pull_front(l3 - length) };
+        moved.ok_or(DropReason::NoHeadroom)?;
+        if frame.offload.partial_checksum || frame.offload.segmentation != Segmentation::None {
+            let shift = |offset: u16| {
+                (usize::from(offset) + length).checked_sub(l3).and_then(|o| u16::try_from(o).ok())
+            };
+            frame.offload.checksum_start = shift(frame.offload.checksum_start).unwrap_or(0);
+            frame.offload.header_length = shift(frame.offload.header_length).unwrap_or(0);
+        }
+    }
+    let bytes = frame.bytes_mut();
+    put(bytes, ethernet::DESTINATION, &hop.mac);
+    put(bytes, ethernet::SOURCE, &hop.source_mac);
+    if let Some(vlan) = hop.vlan {
+        put16(bytes, ethernet::TYPE, ethernet::VLAN);
+        put16(bytes, ethernet::LENGTH, vlan.0);
+        put16(bytes, ethernet::LENGTH + 2, kind);
+    } else {
+        put16(bytes, ethernet::TYPE, kind);
+    }
+    Ok(Verdict::Send(hop.port))
+}

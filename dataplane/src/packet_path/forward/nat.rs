@@ -1,0 +1,219 @@
+//! NAT: addresses and ports rewritten in place, checksums updated by what changed (RFC 1624).
+//!
+//! Full NAT is the same rewrite with both ends changed.
+
+use crate::packet_path::address::Address;
+use crate::packet_path::frame::Frame;
+use crate::packet_path::parse::Packet;
+use crate::wire::checksum::{Delta, crc32c, update};
+use crate::wire::ip::{self, v4, v6};
+use crate::wire::transport::{DESTINATION_PORT, SOURCE_PORT, sctp, tcp, udp};
+use crate::wire::{be16, put, put16, put32};
+
+/// The new ends of a packet. `None` leaves an end as it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Rewrite {
+    /// New source.
+    pub source: Option<(Address, u16)>,
+    /// New destination.
+    pub destination: Option<(Address, u16)>,
+}
+
+/// Rewrites a packet's addresses and, where it has them, ports. The packet description is brought
+/// up to date with it. Addresses must be of the packet's family.
+#[inline]
+pub fn rewrite(frame: &mut Frame<'_>, packet: &mut Packet, new: Rewrite) {
+    let partial = frame.offload.partial_checksum;
+    let bytes = frame.bytes_mut();
+    let mut addresses = Delta::default();
+    let mut ports = Delta::default();
+    let has_ports = packet.has_ports();
+    if let Some((address, port)) = new.source {
+        let at = packet.l3 + if packet.is_v4() { v4::SOURCE } else { v6::SOURCE };
+        addresses = put_address(bytes, at, addresses, packet.source, address);
+        packet.source = address;
+        if has_ports && port != packet.source_port {
+            put16(bytes, packet.l4 + SOURCE_PORT, port);
+            ports = ports.word(packet.source_port, port);
+            packet.source_port = port;
+        }
+    }
+    if let Some((address, port)) = new.destination {
+        let at = packet.l3 + if packet.is_v4() { v4::DESTINATION } else { v6::DESTINATION };
+        addresses = put_address(bytes, at, addresses, packet.destination, address);
+        packet.destination = address;
+        if has_ports && port != packet.destination_port {
+            put16(bytes, packet.l4 + DESTINATION_PORT, port);
+            ports = ports.word(packet.destination_port, port);
+            packet.destination_port = port;
+        }
+    }
+    if packet.is_v4() {
+        update(bytes, packet.l3 + v4::CHECKSUM, addresses);
+    }
+    if has_ports {
+        fix_transport(bytes, packet, addresses, ports, partial);
+    }
+}
+
+#[inline]
+fn put_address(bytes: &mut [u8], at: usize, delta: Delta, old: Address, new: Address) -> Delta {
+    if new.is_v4() {
+        put32(bytes, at, new.low());
+        delta.long(old.low(), new.low())
+    } else {
+        put(bytes, at, &new.0.to_be_bytes());
+        delta.wide(old.0, new.0)
+    }
+}
+
+/// Brings the transport checksum up to date. A partial one covers only the pseudo-header so far, so
+/// only the addresses count there.
+#[inline]
+fn fix_transport(bytes: &mut [u8], packet: &Packet, addresses: Delta, ports: Delta, partial: bool) {
+    let at = match packet.protocol {
+        ip::TCP => packet.l4 + tcp::CHECKSUM,
+        ip::UDP => packet.l4 + udp::CHECKSUM,
+        ip::SCTP => {
+            // SCTP's checksum has no pseudo-header; a partial one is finished by whoever sends.
+            if !partial && ports != Delta::default() {
+                sctp_checksum(bytes, packet);
+            }
+            return;
+        }
+        _ => return,
+    };
+    let old = be16(bytes, at);
+    if partial {
+        put16(bytes, at, addresses.apply_partial(old));
+    } else if packet.protocol == ip::UDP {
+        // Zero means "none" and stays; a sum that becomes zero is sent as all ones (RFC 768).
+        if old != 0 {
+            let new = addresses.plus(ports).apply(old);
+            put16(bytes, at, if new == 0 { 0xffff } else { new });
+        }
+    } else {
+        put16(bytes, at, addresses.plus(ports).apply(old));
+    }
+}
+
+/// Recomputes SCTP's checksum, which covers the whole packet and cannot be updated by parts.
+pub fn sctp_checksum(bytes: &mut [u8], packet: &Packet) {
+    let at = packet.l4 + sctp::CHECKSUM;
+    put32(bytes, at, 0);
+    let crc = crc32c(&[bytes.get(packet.l4..packet.end).unwrap_or_default()]);
+    put(bytes, at, &crc.to_le_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packet_path::parse::{self, Parsed};
+    use crate::table::PortId;
+    use proptest::prelude::*;
+
+    fn build(v6: bool, protocol: u8, payload: &[u8]) -> Vec<u8> {
+        let builder = etherparse::PacketBuilder::ethernet2([1; 6], [2; 6]);
+        let builder = if v6 {
+            builder.ipv6([0x20; 16], [0x30; 16], 64)
+        } else {
+            builder.ipv4([10, 1, 2, 3], [192, 0, 2, 10], 64)
+        };
+        let mut bytes = Vec::new();
+        if protocol == ip::TCP {
+            builder.tcp(4242, 80, 7, 512).write(&mut bytes, payload).unwrap();
+        } else {
+            builder.udp(4242, 80).write(&mut bytes, payload).unwrap();
+        }
+        bytes
+    }
+
+    /// Whether all checksums of a frame are what an independent library computes.
+    fn is_sound(bytes: &[u8]) -> bool {
+        let parsed = etherparse::PacketHeaders::from_ethernet_slice(bytes).unwrap();
+        let payload = parsed.payload.slice();
+        match (parsed.net.unwrap(), parsed.transport.unwrap()) {
+            (etherparse::NetHeaders::Ipv4(ip, _), transport) => {
+                let sum = match transport {
+                    etherparse::TransportHeader::Tcp(tcp) => {
+                        tcp.calc_checksum_ipv4(&ip, payload).unwrap() == tcp.checksum
+                    }
+                    etherparse::TransportHeader::Udp(udp) => {
+                        udp.calc_checksum_ipv4(&ip, payload).unwrap() == udp.checksum
+                    }
+                    _ => false,
+                };
+                sum && ip.calc_header_checksum() == ip.header_checksum
+            }
+            (etherparse::NetHeaders::Ipv6(ip, _), transport) => match transport {
+                etherparse::TransportHeader::Tcp(tcp) => {
+                    tcp.calc_checksum_ipv6(&ip, payload).unwrap() == tcp.checksum
+                }
+                etherparse::TransportHeader::Udp(udp) => {
+                    udp.calc_checksum_ipv6(&ip, payload).unwrap() == udp.checksum
+                }
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+
+    fn address(v6: bool, bits: u128) -> Address {
+        if v6 { Address::v6(bits | 1 << 127) } else { Address::v4(bits as u32) }
+    }
+
+    proptest! {
+        #[test]
+        fn rewritten_packets_have_the_checksums_of_recomputation(
+            v6: bool, tcp: bool, source: (u128, u16), destination: (u128, u16), which in 1u8..4,
+            payload in proptest::collection::vec(any::<u8>(), 0..300),
+        ) {
+            let mut bytes = build(v6, if tcp { ip::TCP } else { ip::UDP }, &payload);
+            prop_assert!(is_sound(&bytes));
+            let Ok(Parsed::Ip(mut packet)) = parse::frame(&bytes) else { panic!() };
+            let new = Rewrite {
+                source: (which & 1 != 0).then(|| (address(v6, source.0), source.1)),
+                destination: (which & 2 != 0).then(|| (address(v6, destination.0), destination.1)),
+            };
+            let length = bytes.len();
+            let mut frame = Frame::new(&mut bytes, 0, length, PortId(0));
+            rewrite(&mut frame, &mut packet, new);
+            prop_assert!(is_sound(&bytes));
+            prop_assert_eq!(parse::frame(&bytes), Ok(Parsed::Ip(packet)));
+        }
+
+        #[test]
+        fn partial_checksums_stay_partial_sums_of_the_pseudo_header(
+            v6: bool, tcp: bool, source: (u128, u16), destination: (u128, u16),
+        ) {
+            use crate::wire::checksum::pseudo_header;
+            let protocol = if tcp { ip::TCP } else { ip::UDP };
+            let mut bytes = build(v6, protocol, b"payload");
+            let Ok(Parsed::Ip(mut packet)) = parse::frame(&bytes) else { panic!() };
+            let at = packet.l4 + if tcp { tcp::CHECKSUM } else { udp::CHECKSUM };
+            let sum = |p: &Packet| pseudo_header(
+                p.is_v4(), p.source.0, p.destination.0, protocol, (p.end - p.l4) as u32).fold();
+            put16(&mut bytes, at, sum(&packet));
+            let length = bytes.len();
+            let mut frame = Frame::new(&mut bytes, 0, length, PortId(0));
+            frame.offload.partial_checksum = true;
+            rewrite(&mut frame, &mut packet, Rewrite {
+                source: Some((address(v6, source.0), source.1)),
+                destination: Some((address(v6, destination.0), destination.1)),
+            });
+            prop_assert_eq!(be16(&bytes, at), sum(&packet));
+        }
+    }
+
+    #[test]
+    fn a_udp_packet_without_checksum_stays_without() {
+        let mut bytes = build(false, ip::UDP, b"x");
+        let Ok(Parsed::Ip(mut packet)) = parse::frame(&bytes) else { panic!() };
+        put16(&mut bytes, packet.l4 + udp::CHECKSUM, 0);
+        let length = bytes.len();
+        let mut frame = Frame::new(&mut bytes, 0, length, PortId(0));
+        let new = Rewrite { source: Some((Address::v4(5), 6)), destination: None };
+        rewrite(&mut frame, &mut packet, new);
+        assert_eq!(be16(&bytes, packet.l4 + udp::CHECKSUM), 0);
+    }
+}

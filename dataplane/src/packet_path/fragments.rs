@@ -1,0 +1,227 @@
+//! Fragments follow their first part: it has the ports, they have only an identification.
+//!
+//! The table of datagrams under way is shared by all workers, since a network card may hand the
+//! parts of one datagram to different queues. Fragments are rare, so a lock is good enough.
+
+use super::connections::{Slot, Via};
+use super::forward;
+use super::forward::nat::{self, Rewrite};
+use super::known::Course;
+use super::outbox::OwnFrame;
+use super::parse::{Fragment, Packet};
+use super::{Address, DropReason, Frame, PacketPath, Verdict, View};
+use crate::table::RealId;
+use crate::tick::{Tick, Ticks};
+use std::collections::BTreeMap;
+
+/// How long the rest of a datagram is waited for (Linux's `ipfrag_time`).
+const LIFETIME: Ticks = Ticks::from_secs(30);
+/// How long a part waits for the first one.
+const PATIENCE: Ticks = Ticks::from_secs(2);
+/// Datagrams under way at most; when there are more, the oldest is forgotten.
+const MOST_DATAGRAMS: usize = 4096;
+/// Parts kept back at most by one worker; further ones are dropped.
+const MOST_HELD: usize = 128;
+
+/// What the parts of one datagram have in common (RFC 791 section 3.2).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct Datagram {
+    source: Address,
+    destination: Address,
+    id: u32,
+    protocol: u8,
+}
+
+/// Where the first part went.
+#[derive(Clone, Copy, Debug)]
+struct Trail {
+    expires: Tick,
+    real: RealId,
+    via: Via,
+    /// New addresses of the following parts.
+    source: Option<Address>,
+    destination: Option<Address>,
+    /// The client, when the datagram is a reply.
+    client: Option<(Address, Slot)>,
+}
+
+/// Datagrams under way.
+#[derive(Debug, Default)]
+pub(super) struct Trails(BTreeMap<Datagram, Trail>);
+
+impl Trails {
+    fn remember(&mut self, datagram: Datagram, trail: Trail, now: Tick) {
+        if self.0.len() >= MOST_DATAGRAMS {
+            self.0.retain(|_, trail| !trail.expires.is_due(now));
+        }
+        if self.0.len() >= MOST_DATAGRAMS {
+            let oldest = self.0.iter().min_by_key(|(_, t)| t.expires.remaining(now).0);
+            if let Some(oldest) = oldest.map(|(datagram, _)| *datagram) {
+                self.0.remove(&oldest);
+            }
+        }
+        self.0.insert(datagram, trail);
+    }
+
+    fn get(&self, datagram: &Datagram, now: Tick) -> Option<Trail> {
+        self.0.get(datagram).filter(|trail| !trail.expires.is_due(now)).copied()
+    }
+}
+
+/// Parts that came before the first one.
+#[derive(Debug, Default)]
+pub(super) struct Held(Vec<(Tick, Datagram, OwnFrame)>);
+
+fn datagram(packet: &Packet, id: u32) -> Datagram {
+    Datagram {
+        source: packet.source,
+        destination: packet.destination,
+        id,
+        protocol: packet.protocol,
+    }
+}
+
+impl PacketPath {
+    /// Notes where the first part of a datagram to a real server goes.
+    #[inline]
+    pub(super) fn remember_fragment(
+        &mut self,
+        view: View<'_>,
+        packet: &Packet,
+        course: Course<'_>,
+    ) {
+        if let Fragment::First { id } = packet.fragment {
+            let rewrites = course.via.rewrites_replies();
+            let trail = Trail {
+                expires: view.now.after(LIFETIME),
+                real: course.real.id,
+                via: course.via,
+                source: course.local.map(|(address, _)| address),
+                destination: rewrites.then(|| course.real.address.into()),
+                client: None,
+            };
+            self.leave_trail(view, datagram(packet, id), trail);
+        }
+    }
+
+    /// Notes where the first part of a reply goes.
+    #[inline]
+    pub(super) fn remember_reply_fragment(&mut self, view: View<'_>, packet: &Packet, slot: Slot) {
+        if let Fragment::First { id } = packet.fragment {
+            let entry = view.director.connections().entry(slot);
+            let via = entry.meta().via;
+            let trail = Trail {
+                expires: view.now.after(LIFETIME),
+                real: entry.real(),
+                via,
+                source: Some(entry.virtual_address()),
+                destination: (via == Via::FullNat).then(|| entry.client()),
+                client: Some((entry.client(), slot)),
+            };
+            self.leave_trail(view, datagram(packet, id), trail);
+        }
+    }
+
+    fn leave_trail(&mut self, view: View<'_>, datagram: Datagram, trail: Trail) {
+        view.director.trails().remember(datagram, trail, view.now);
+        self.first_parts_seen |= !self.held.0.is_empty();
+    }
+
+    /// A later part of a datagram.
+    pub(super) fn follow_fragment(
+        &mut self,
+        view: View<'_>,
+        frame: &mut Frame<'_>,
+        packet: Packet,
+    ) -> Result<Verdict, DropReason> {
+        let (Fragment::Later { id } | Fragment::First { id }) = packet.fragment else {
+            return Ok(Verdict::Host);
+        };
+        let datagram = datagram(&packet, id);
+        let trail = view.director.trails().get(&datagram, view.now);
+        match trail {
+            Some(trail) => self.follow(view, frame, packet, trail),
+            None => self.hold(view, frame, &packet, datagram),
+        }
+    }
+
+    fn follow(
+        &mut self,
+        view: View<'_>,
+        frame: &mut Frame<'_>,
+        mut packet: Packet,
+        trail: Trail,
+    ) -> Result<Verdict, DropReason> {
+        let (_, real) = view.table.real(trail.real).ok_or(DropReason::RealServerRemoved)?;
+        let hop = match trail.client {
+            Some((client, slot)) => {
+                let meta = view.director.connections().entry(slot).meta();
+                self.hop_to_client(view, meta, client, frame)?
+            }
+            None => self.hop_to_real(view, real, frame)?,
+        };
+        let Some(hop) = hop else { return Ok(Verdict::Consumed) };
+        let fit = match forward::check(frame, &packet, hop.mtu) {
+            Ok(fit) => fit,
+            Err(refusal) => return self.refuse(view, frame, &packet, refusal),
+        };
+        if let Some(counters) = self.counters() {
+            let length = packet.ip_length();
+            match trail.client {
+                Some(_) => counters.count_out(trail.real, length),
+                None => counters.count_in(trail.real, length),
+            }
+        }
+        if trail.client.is_none() && trail.via == Via::Tunnel {
+            let course = Course { real, real_port: 0, via: Via::Tunnel, local: None };
+            return self.send_through_tunnel(view, frame, &packet, course, (&hop, fit));
+        }
+        let new = Rewrite {
+            source: trail.source.map(|address| (address, 0)),
+            destination: trail.destination.map(|address| (address, 0)),
+        };
+        nat::rewrite(frame, &mut packet, new);
+        forward::decrement_hop_limit(frame, &packet);
+        self.send_fitting(frame, &packet, &hop, fit)
+    }
+
+    /// Keeps a part until the first one comes, if it can be ours at all.
+    fn hold(
+        &mut self,
+        view: View<'_>,
+        frame: &Frame<'_>,
+        packet: &Packet,
+        datagram: Datagram,
+    ) -> Result<Verdict, DropReason> {
+        let ours = view.table.owned(&packet.destination.ip()).is_some()
+            || view.table.is_real_address(&packet.source.ip());
+        if !ours {
+            return Ok(Verdict::Host);
+        }
+        if self.held.0.len() >= MOST_HELD {
+            return Err(DropReason::FragmentQueueFull);
+        }
+        let copy = self.outbox.copy_of(frame).ok_or(DropReason::FragmentQueueFull)?;
+        self.held.0.push((view.now.after(PATIENCE), datagram, copy));
+        Ok(Verdict::Consumed)
+    }
+
+    /// Takes up parts whose first one has come, and drops those that have waited too long.
+    pub(super) fn retry_held(&mut self, view: View<'_>) {
+        if self.held.0.is_empty() {
+            return;
+        }
+        self.first_parts_seen = false;
+        for (until, datagram, own) in std::mem::take(&mut self.held.0) {
+            let known = view.director.trails().get(&datagram, view.now).is_some();
+            if known {
+                self.judge_again(view, own);
+            } else if until.is_due(view.now) {
+                self.outbox.discard(own);
+                self.count_drop(DropReason::OrphanFragment);
+            } else {
+                self.held.0.push((until, datagram, own));
+            }
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! Packets of known connections: state, timer, counters, and on their way.
+
+use super::connections::{Entry, Flags, Meta, Slot, Via};
+use super::forward::{self, nat::Rewrite};
+use super::parse::Packet;
+use super::states::{self, Side};
+use super::{Address, DropReason, Frame, PacketPath, Verdict, View, tuple};
+use crate::table::{Method, Real};
+use crate::wire::ip;
+
+/// Where a client's packet goes: the part of a connection that forwarding needs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Course<'a> {
+    pub real: &'a Real,
+    pub real_port: u16,
+    pub via: Via,
+    /// Full NAT: the source to send from.
+    pub local: Option<(Address, u16)>,
+}
+
+impl PacketPath {
+    /// The live connection that a packet belongs to. One whose time is up is ended here, before the
+    /// sweep gets to it, so that no packet revives it.
+    #[inline]
+    pub(super) fn find(
+        &mut self,
+        packet: &Packet,
+        hash: u64,
+        view: View<'_>,
+    ) -> Option<(Slot, super::Direction)> {
+        let connections = view.director.connections();
+        let found = connections.find(&tuple(packet), hash, view.director.reals());
+        let (slot, direction) = found?;
+        let entry = view.director.connections().entry(slot);
+        if entry.expires().is_due(view.now) && entry.controls() == 0 {
+            view.director.end(slot, view.now);
+            return None;
+        }
+        Some((slot, direction))
+    }
+
+    /// A packet from the client of a known connection.
+    pub(super) fn client_packet(
+        &mut self,
+        view: View<'_>,
+        frame: &mut Frame<'_>,
+        packet: Packet,
+        slot: Slot,
+    ) -> Result<Verdict, DropReason> {
+        let director = view.director;
+        let entry = director.connections().entry(slot);
+        let meta = entry.meta();
+        let real = view.table.real(entry.real());
+        if states::is_new_request(packet.protocol, packet.flags)
+            && self.gives_way(view, entry, meta, real.map(|(_, real)| real))
+        {
+            director.end(slot, view.now);
+            return self.open(view, frame, packet);
+        }
+        let Some((_, real)) = real else {
+            if !view.table.tunables.expire_nodest_conn {
+                return Err(DropReason::RealServerRemoved);
+            }
+            director.end(slot, view.now);
+            return self.open(view, frame, packet);
+        };
+        let [_, _, real_port, local_port] = entry.ports();
+        let local = (meta.via == Via::FullNat)
+            .then(|| (director.reals().local_address(meta.local), local_port));
+        let course = Course { real, real_port, via: meta.via, local };
+        self.send_to_real(view, frame, packet, course, Some(slot))
+    }
+
+    /// Whether a connection makes room for a new one from the same client port.
+    fn gives_way(&self, view: View<'_>, entry: &Entry, meta: Meta, real: Option<&Real>) -> bool {
+        let tunables = &view.table.tunables;
+        if tunables.expire_nodest_conn && real.is_none_or(|real| real.weight == 0) {
+            return true;
+        }
+        let mode = tunables.conn_reuse_mode;
+        mode != 0
+            && entry.control().is_none()
+            && states::is_reusable(
+                meta.protocol,
+                meta.state,
+                mode,
+                meta.flags.has(Flags::NO_OUTPUT),
+            )
+    }
+
+    /// Sends a client's packet to its real server. `slot` is its connection, unless each packet is
+    /// scheduled on its own.
+    pub(super) fn send_to_real(
+        &mut self,
+        view: View<'_>,
+        frame: &mut Frame<'_>,
+        mut packet: Packet,
+        course: Course<'_>,
+        slot: Option<Slot>,
+    ) -> Result<Verdict, DropReason> {
+        let hop = match self.hop_to_real(view, course.real, frame)? {
+            Some(hop) => hop,
+            None => return Ok(Verdict::Consumed),
+        };
+        let path = view.director.reals().path_limit(course.real.id, hop.mtu, view.now);
+        let mtu = match course.real.method {
+            Method::Tunnel(tunnel) if course.via == Via::Tunnel => {
+                forward::tunnel::inner_mtu(tunnel, &course.real.address, path)
+            }
+            Method::Tunnel(_)
+            | Method::Nat
+            | Method::DirectRouting
+            | Method::FullNat
+            | Method::Local => path,
+        };
+        let fit = match forward::check(frame, &packet, mtu) {
+            Ok(fit) => fit,
+            Err(refusal) => return self.refuse(view, frame, &packet, refusal),
+        };
+        if let Some(slot) = slot {
+            self.track(view, slot, &packet, true);
+        }
+        if let Some(counters) = self.counters() {
+            counters.count_in(course.real.id, packet.ip_length());
+        }
+        self.remember_fragment(view, &packet, course);
+        match course.via {
+            Via::DirectRouting => {
+                forward::decrement_hop_limit(frame, &packet);
+                self.send_fitting(frame, &packet, &hop, fit)
+            }
+            Via::Tunnel => self.send_through_tunnel(view, frame, &packet, course, (&hop, fit)),
+            Via::Nat | Via::FullNat | Via::Local => {
+                let destination = (Address::from(course.real.address), course.real_port);
+                let new = Rewrite { source: course.local, destination: Some(destination) };
+                forward::nat::rewrite(frame, &mut packet, new);
+                forward::decrement_hop_limit(frame, &packet);
+                self.send_fitting(frame, &packet, &hop, fit)
+            }
+        }
+    }
+
+    /// A packet from the real server of a known connection.
+    pub(super) fn reply_packet(
+        &mut self,
+        view: View<'_>,
+        frame: &mut Frame<'_>,
+        mut packet: Packet,
+        slot: Slot,
+    ) -> Result<Verdict, DropReason> {
+        let director = view.director;
+        let entry = director.connections().entry(slot);
+        let meta = entry.meta();
+        if !meta.via.rewrites_replies() {
+            // A direct-routing reply that happens to pass here is the host's to route.
+            self.track(view, slot, &packet, false);
+            return Ok(Verdict::Host);
+        }
+        let hop = match self.hop_to_client(view, meta, entry.client(), frame)? {
+            Some(hop) => hop,
+            None => return Ok(Verdict::Consumed),
+        };
+        let fit = match forward::check(frame, &packet, hop.mtu) {
+            Ok(fit) => fit,
+            Err(refusal) => return self.refuse(view, frame, &packet, refusal),
+        };
+        self.track(view, slot, &packet, false);
+        if let Some(counters) = self.counters() {
+            counters.count_out(entry.real(), packet.ip_length());
+        }
+        self.remember_reply_fragment(view, &packet, slot);
+        let [client_port, virtual_port, ..] = entry.ports();
+        let new = Rewrite {
+            source: Some((entry.virtual_address(), virtual_port)),
+            destination: (meta.via == Via::FullNat).then(|| (entry.client(), client_port)),
+        };
+        forward::nat::rewrite(frame, &mut packet, new);
+        forward::decrement_hop_limit(frame, &packet);
+        self.send_fitting(frame, &packet, &hop, fit)
+    }
+
+    /// Moves the state machine, restarts the timer and keeps the counts.
+    #[inline]
+    pub(super) fn track(&mut self, view: View<'_>, slot: Slot, packet: &Packet, input: bool) {
+        let connections = view.director.connections();
+        let entry = connections.entry(slot);
+        let meta = entry.meta();
+        let side = match (input, meta.flags.has(Flags::NO_OUTPUT)) {
+            (true, true) => Side::InputOnly,
+            (true, false) => Side::Input,
+            (false, _) => Side::Output,
+        };
+        let secure = view.table.tunables.secure_tcp;
+        let state = states::next(meta.protocol, side, secure, packet.flags, meta.state);
+        let timeout = states::timeout(meta.protocol, state, &view.table.timeouts);
+        let seen_output = side == Side::Output && meta.flags.has(Flags::NO_OUTPUT);
+        if state != meta.state || seen_output {
+            self.change_state(view, slot, state, seen_output);
+        } else if timeout < entry.timeout() {
+            connections.wake_by(slot, view.now.after(timeout));
+        }
+        if input {
+            entry.restart(view.now, timeout);
+        } else {
+            entry.set_timer(view.now, timeout);
+            if meta.protocol == ip::UDP {
+                assure(view, entry);
+            }
+        }
+    }
+
+    fn change_state(&self, view: View<'_>, slot: Slot, state: u8, seen_output: bool) {
+        let connections = view.director.connections();
+        let entry = connections.entry(slot);
+        let changed = entry.update_meta(|meta| {
+            if meta.flags.has(Flags::DEAD) {
+                return None;
+            }
+            let mut flags = meta.flags;
+            if seen_output {
+                flags = flags.without(Flags::NO_OUTPUT);
+            }
+            flags = if states::is_active(meta.protocol, state) {
+                flags.without(Flags::INACTIVE)
+            } else {
+                flags.with(Flags::INACTIVE)
+            };
+            Some(Meta { state, flags, ..meta })
+        });
+        let Ok(before) = changed else { return };
+        let was_active = !before.flags.has(Flags::INACTIVE);
+        let is_active = states::is_active(before.protocol, state);
+        if was_active != is_active {
+            view.director.reals().shift(entry.real(), is_active);
+        }
+        let timeout = states::timeout(before.protocol, state, &view.table.timeouts);
+        connections.wake_by(slot, view.now.after(timeout));
+        if before.protocol != ip::UDP && states::is_open(before.protocol, state) {
+            assure(view, entry);
+        }
+    }
+}
+
+/// A connection that was really used vouches for its template.
+fn assure(view: View<'_>, entry: &Entry) {
+    let Some(control) = entry.control() else { return };
+    let template = view.director.connections().entry(control);
+    let flags = template.meta().flags;
+    if flags.has(Flags::TEMPLATE) && !flags.has(Flags::ASSURED) {
+        let _ = template.update_meta(|m| Some(Meta { flags: m.flags.with(Flags::ASSURED), ..m }));
+    }
+}

@@ -1,0 +1,191 @@
+//! Finding the next hop of a packet, and what happens while its Ethernet address is unknown.
+//!
+//! A packet whose next hop is not known yet waits, a bounded number of them for a bounded time,
+//! while the neighbour is asked for: by the host through control, and by the dataplane itself, for
+//! an interface on which the host has no address.
+
+use super::answer;
+use super::connections::Meta;
+use super::outbox::OwnFrame;
+use super::{Address, DropReason, Frame, PacketPath, Verdict, View, arrive};
+use crate::packet_path::Notice;
+use crate::table::{Hop, NoHop, PortId, Real};
+use crate::tick::{PER_SECOND, Tick, Ticks};
+use std::net::IpAddr;
+
+/// Recently used next hops of clients, by address. Direct-mapped; a collision costs a lookup in the
+/// routes, nothing else.
+#[derive(Debug)]
+pub(super) struct HopCache {
+    places: Box<[Option<(Address, Hop)>]>,
+    generation: u64,
+}
+
+const CACHED: usize = 1024;
+
+impl Default for HopCache {
+    fn default() -> Self {
+        Self { places: vec![None; CACHED].into_boxed_slice(), generation: 0 }
+    }
+}
+
+impl HopCache {
+    #[inline]
+    fn place(address: Address) -> usize {
+        let folded = (address.0 >> 64) as u64 ^ address.0 as u64;
+        (folded.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 54) as usize % CACHED
+    }
+
+    #[inline]
+    fn resolve(&mut self, view: View<'_>, address: Address) -> Result<Hop, NoHop> {
+        if self.generation != view.hops.generation {
+            self.places.fill(None);
+            self.generation = view.hops.generation;
+        }
+        let place = &mut self.places[Self::place(address)];
+        if let Some((cached, hop)) = place
+            && *cached == address
+        {
+            return Ok(*hop);
+        }
+        let hop = view.hops.resolve(&address.ip())?;
+        *place = Some((address, hop));
+        Ok(hop)
+    }
+}
+
+/// Frames kept back at most while their next hops are asked for; further ones are dropped.
+const MOST_WAITING: usize = 64;
+/// How long a frame waits.
+const PATIENCE: Ticks = Ticks(PER_SECOND);
+/// How often one neighbour is asked for.
+const ASK_AGAIN: Ticks = Ticks(PER_SECOND / 2);
+
+/// Frames whose next hop is being asked for.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    frames: Vec<(Tick, OwnFrame)>,
+    asked: Vec<(Tick, PortId, IpAddr)>,
+    generation: u64,
+}
+
+impl PacketPath {
+    /// The next hop towards a real server; `None` when the frame waits for it.
+    #[inline]
+    pub(super) fn hop_to_real(
+        &mut self,
+        view: View<'_>,
+        real: &Real,
+        frame: &Frame<'_>,
+    ) -> Result<Option<Hop>, DropReason> {
+        match view.hops.for_real(real.id) {
+            Some(hop) => Ok(Some(*hop)),
+            None => match view.hops.resolve(&real.address) {
+                Ok(hop) => Ok(Some(hop)),
+                Err(missing) => self.without_hop(view, missing, frame),
+            },
+        }
+    }
+
+    /// The next hop of a reply; `None` when the frame waits for it.
+    #[inline]
+    pub(super) fn hop_to_client(
+        &mut self,
+        view: View<'_>,
+        meta: Meta,
+        client: Address,
+        frame: &Frame<'_>,
+    ) -> Result<Option<Hop>, DropReason> {
+        if meta.peer != 0
+            && let Some((mac, port)) = view.director.reals().peer(meta.peer)
+            && let Some(info) = view.hops.port(port)
+        {
+            return Ok(Some(Hop { port, vlan: None, source_mac: info.mac, mac, mtu: info.mtu }));
+        }
+        match self.hop_cache.resolve(view, client) {
+            Ok(hop) => Ok(Some(hop)),
+            Err(missing) => self.without_hop(view, missing, frame),
+        }
+    }
+
+    fn without_hop(
+        &mut self,
+        view: View<'_>,
+        missing: NoHop,
+        frame: &Frame<'_>,
+    ) -> Result<Option<Hop>, DropReason> {
+        match missing {
+            NoHop::NoRoute => Err(DropReason::NoRoute),
+            NoHop::NotAttached => Err(DropReason::PortNotAttached),
+            NoHop::Unresolved { port, neighbour } => {
+                self.ask(view, port, neighbour);
+                if self.waiting.frames.len() >= MOST_WAITING {
+                    return Err(DropReason::NextHopUnresolved);
+                }
+                let copy = self.outbox.copy_of(frame).ok_or(DropReason::NextHopUnresolved)?;
+                self.waiting.frames.push((view.now.after(PATIENCE), copy));
+                self.waiting.generation = view.hops.generation;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Asks for a neighbour, at most every [`ASK_AGAIN`].
+    fn ask(&mut self, view: View<'_>, port: PortId, neighbour: IpAddr) {
+        let asked = &mut self.waiting.asked;
+        asked.retain(|(until, ..)| !until.is_due(view.now));
+        if asked.iter().any(|(_, p, n)| (*p, *n) == (port, neighbour)) {
+            return;
+        }
+        if asked.len() < MOST_WAITING {
+            asked.push((view.now.after(ASK_AGAIN), port, neighbour));
+        }
+        view.director.notify(Notice::NeighbourNeeded { port, address: neighbour });
+        let Some(info) = view.hops.port(port) else { return };
+        if let Some(source) = view.hops.source_for(&neighbour) {
+            answer::ask_neighbour(&mut self.outbox, port, info.mac, source, neighbour);
+        }
+    }
+
+    /// Whether somebody was asked for on this port not long ago.
+    pub(super) fn was_asked(&self, port: PortId, neighbour: IpAddr) -> bool {
+        self.waiting.asked.iter().any(|(_, p, n)| (*p, *n) == (port, neighbour))
+            || !self.waiting.frames.is_empty()
+    }
+
+    /// Judges the waiting frames again when the next hops have changed, and drops those that have
+    /// waited too long.
+    pub(super) fn retry_waiting(&mut self, view: View<'_>) {
+        if self.waiting.frames.is_empty() {
+            return;
+        }
+        let changed = self.waiting.generation != view.hops.generation;
+        for (until, own) in std::mem::take(&mut self.waiting.frames) {
+            if changed {
+                self.judge_again(view, own);
+            } else if until.is_due(view.now) {
+                self.outbox.discard(own);
+                self.count_drop(DropReason::NextHopUnresolved);
+            } else {
+                self.waiting.frames.push((until, own));
+            }
+        }
+    }
+
+    /// Judges a frame that was kept back.
+    pub(super) fn judge_again(&mut self, view: View<'_>, mut own: OwnFrame) {
+        let mut frame = own.frame();
+        let judged = arrive(view, &frame).and_then(|arrival| self.one(view, arrival, &mut frame));
+        let (place, offload) = ((frame.offset(), frame.len()), frame.offload);
+        match judged {
+            Ok(verdict @ (Verdict::Send(_) | Verdict::Deliver)) => {
+                self.outbox.put_judged(own, place, offload, verdict);
+            }
+            Ok(Verdict::Host | Verdict::Consumed) => self.outbox.discard(own),
+            Ok(Verdict::Drop(reason)) | Err(reason) => {
+                self.count_drop(reason);
+                self.outbox.discard(own);
+            }
+        }
+    }
+}

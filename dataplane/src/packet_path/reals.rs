@@ -1,0 +1,261 @@
+//! What changes about real servers while packets flow: how many connections each has, and whether
+//! it has too many. Shared by all workers, indexed by [`RealId`].
+
+use super::address::Address;
+use super::schedule;
+use super::schedule::threshold::Thresholds;
+use crate::table::{Mac, PortId, Real, RealId};
+use crate::tick::{Tick, Ticks};
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+
+/// Connections of one real server.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Load {
+    /// Established, or on the way there.
+    pub active: u32,
+    /// All other connections.
+    pub inactive: u32,
+    /// Persistence templates.
+    pub persistent: u32,
+    /// Takes no new connections until enough have ended (IPVS `OVERLOAD`).
+    pub overloaded: bool,
+}
+
+impl Load {
+    /// The part that a scheduler may know.
+    pub fn for_scheduler(self) -> schedule::Load {
+        schedule::Load { active: self.active, inactive: self.inactive, overloaded: self.overloaded }
+    }
+}
+
+/// Run-time state of one real server. One cache line, so that two servers never share one.
+#[repr(align(64))]
+#[derive(Debug, Default)]
+struct State {
+    address: [AtomicU64; 2],
+    active: AtomicU32,
+    inactive: AtomicU32,
+    persistent: AtomicU32,
+    overloaded: AtomicU32,
+    upper: AtomicU32,
+    lower: AtomicU32,
+    /// Largest packet that the path to it carries, and since when that is known; 0 for no limit.
+    path_mtu: AtomicU32,
+    path_since: AtomicU32,
+}
+
+/// How long a path's limit is believed (RFC 1191 section 6.3).
+const PATH_LIMIT_KEPT: Ticks = Ticks::from_secs(600);
+
+/// Run-time state of all real servers, and the two small books that connections refer to by number.
+#[derive(Debug)]
+pub struct Reals {
+    states: Box<[State]>,
+    locals: Box<[[AtomicU64; 2]]>,
+    local_count: AtomicU32,
+    peers: Box<[AtomicU64]>,
+}
+
+/// Source addresses that full NAT can use at most, over all services.
+pub const MOST_LOCALS: usize = 256;
+/// Places in the book of client-side MACs; a full book means that replies follow the routes.
+const PEERS: usize = 4096;
+
+impl Reals {
+    /// Room for `count` real servers.
+    pub fn new(count: usize) -> Self {
+        let fill = |n| std::iter::repeat_with(AtomicU64::default).take(n).collect();
+        Self {
+            states: std::iter::repeat_with(State::default).take(count).collect(),
+            locals: std::iter::repeat_with(Default::default).take(MOST_LOCALS).collect(),
+            local_count: AtomicU32::new(0),
+            peers: fill(PEERS),
+        }
+    }
+
+    /// Real servers that there is room for.
+    pub fn capacity(&self) -> usize {
+        self.states.len()
+    }
+
+    #[inline]
+    fn state(&self, id: RealId) -> Option<&State> {
+        self.states.get(id.0 as usize)
+    }
+
+    /// Takes over what a newly published table says about a server.
+    pub fn configure(&self, real: &Real) {
+        let Some(state) = self.state(real.id) else { return };
+        let address = Address::from(real.address).0;
+        state.address[0].store((address >> 64) as u64, Relaxed);
+        state.address[1].store(address as u64, Relaxed);
+        let old = thresholds(state);
+        state.upper.store(real.upper, Relaxed);
+        state.lower.store(real.lower, Relaxed);
+        let overloaded = state.overloaded.load(Relaxed) != 0;
+        let still = old.after_edit(Thresholds::from(real), overloaded);
+        state.overloaded.store(still.into(), Relaxed);
+    }
+
+    /// The server's address; it stays the same for as long as any connection refers to the id.
+    #[inline]
+    pub fn address(&self, id: RealId) -> Address {
+        self.state(id).map_or(Address(0), |state| {
+            let [high, low] = &state.address;
+            Address(u128::from(high.load(Relaxed)) << 64 | u128::from(low.load(Relaxed)))
+        })
+    }
+
+    /// Its connections now.
+    pub fn load(&self, id: RealId) -> Load {
+        self.state(id).map_or_else(Load::default, |state| Load {
+            active: state.active.load(Relaxed),
+            inactive: state.inactive.load(Relaxed),
+            persistent: state.persistent.load(Relaxed),
+            overloaded: state.overloaded.load(Relaxed) != 0,
+        })
+    }
+
+    /// The network said that packets to this server must be no larger than `mtu` bytes.
+    pub fn limit_path(&self, id: RealId, mtu: u16, now: Tick) {
+        if let Some(state) = self.state(id) {
+            state.path_since.store(now.0, Relaxed);
+            state.path_mtu.store(u32::from(mtu), Relaxed);
+        }
+    }
+
+    /// The largest packet for the path to this server, out of an interface that carries `mtu`.
+    #[inline]
+    pub fn path_limit(&self, id: RealId, mtu: u16, now: Tick) -> u16 {
+        let Some(state) = self.state(id) else { return mtu };
+        let limit = state.path_mtu.load(Relaxed);
+        if limit == 0 || now.since(Tick(state.path_since.load(Relaxed))) > PATH_LIMIT_KEPT {
+            return mtu;
+        }
+        u16::try_from(limit).unwrap_or(mtu).min(mtu)
+    }
+
+    /// A connection was opened; new ones are inactive until their state says otherwise.
+    pub fn bind(&self, id: RealId, active: bool) {
+        let Some(state) = self.state(id) else { return };
+        if active { &state.active } else { &state.inactive }.fetch_add(1, Relaxed);
+        if thresholds(state).after_bind(false, total(state)) {
+            state.overloaded.store(1, Relaxed);
+        }
+    }
+
+    /// A connection ended.
+    pub fn unbind(&self, id: RealId, active: bool) {
+        let Some(state) = self.state(id) else { return };
+        decrement(if active { &state.active } else { &state.inactive });
+        if state.overloaded.load(Relaxed) != 0
+            && !thresholds(state).after_unbind(true, total(state))
+        {
+            state.overloaded.store(0, Relaxed);
+        }
+    }
+
+    /// A connection became active or inactive.
+    pub fn shift(&self, id: RealId, active: bool) {
+        let Some(state) = self.state(id) else { return };
+        let (from, to) = if active {
+            (&state.inactive, &state.active)
+        } else {
+            (&state.active, &state.inactive)
+        };
+        decrement(from);
+        to.fetch_add(1, Relaxed);
+    }
+
+    /// A persistence template was made or ended.
+    pub fn count_template(&self, id: RealId, made: bool) {
+        let Some(state) = self.state(id) else { return };
+        if made {
+            state.persistent.fetch_add(1, Relaxed);
+        } else {
+            decrement(&state.persistent);
+        }
+    }
+
+    /// The full-NAT source address with this number.
+    #[inline]
+    pub fn local_address(&self, number: u8) -> Address {
+        let [high, low] = &self.locals[usize::from(number)];
+        Address(u128::from(high.load(Relaxed)) << 64 | u128::from(low.load(Relaxed)))
+    }
+
+    /// The number of a full-NAT source address, entering it when it is new. `None` when the book
+    /// of [`MOST_LOCALS`] is full. Called while a table is published, never by a packet.
+    pub fn local_number(&self, address: &IpAddr) -> Option<u8> {
+        let address = Address::from(*address);
+        let count = self.local_count.load(Relaxed);
+        let known =
+            (0..count).find(|n| u8::try_from(*n).is_ok_and(|n| self.local_address(n) == address));
+        let number = match known {
+            Some(number) => number,
+            None => {
+                let place = self.locals.get(count as usize)?;
+                place[0].store((address.0 >> 64) as u64, Relaxed);
+                place[1].store(address.0 as u64, Relaxed);
+                self.local_count.store(count + 1, Relaxed);
+                count
+            }
+        };
+        u8::try_from(number).ok()
+    }
+
+    /// The number of a full-NAT source address that a published table has entered.
+    pub fn find_local(&self, address: Address) -> Option<u8> {
+        (0..self.local_count.load(Relaxed))
+            .filter_map(|n| u8::try_from(n).ok())
+            .find(|n| self.local_address(*n) == address)
+    }
+
+    /// A number for "replies go to this MAC by this port"; 0 when the book is full.
+    pub fn peer_number(&self, mac: Mac, port: PortId) -> u16 {
+        // Bit 48 tells an entry from an empty place; the port, below 32768, stands above it.
+        let key = mac_bits(mac) | 1 << 48;
+        let start = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 52) as usize % PEERS;
+        for step in 0..16 {
+            let place = (start + step) % PEERS;
+            if place == 0 {
+                continue;
+            }
+            let wanted = key | u64::from(port.0) << 49;
+            match self.peers[place].compare_exchange(0, wanted, Relaxed, Relaxed) {
+                Ok(_) => return u16::try_from(place).unwrap_or(0),
+                Err(current) if current == wanted => return u16::try_from(place).unwrap_or(0),
+                Err(_) => {}
+            }
+        }
+        0
+    }
+
+    /// What a peer number stands for.
+    pub fn peer(&self, number: u16) -> Option<(Mac, PortId)> {
+        let bits = self.peers.get(usize::from(number))?.load(Relaxed);
+        if number == 0 || bits == 0 {
+            return None;
+        }
+        let [_, _, mac @ ..] = bits.to_be_bytes();
+        Some((mac, PortId((bits >> 49) as u16)))
+    }
+}
+
+fn mac_bits(mac: Mac) -> u64 {
+    mac.iter().fold(0, |bits, byte| bits << 8 | u64::from(*byte))
+}
+
+fn thresholds(state: &State) -> Thresholds {
+    Thresholds { upper: state.upper.load(Relaxed), lower: state.lower.load(Relaxed) }
+}
+
+fn total(state: &State) -> u32 {
+    state.active.load(Relaxed).saturating_add(state.inactive.load(Relaxed))
+}
+
+/// Counts down, never below zero: a peer may have told us of an end without its beginning.
+fn decrement(counter: &AtomicU32) {
+    let _ = counter.fetch_update(Relaxed, Relaxed, |count| count.checked_sub(1));
+}

@@ -1,0 +1,132 @@
+//! The crank: receive, judge, send, expire. One plain thread per worker, each with its own queue of
+//! every attached interface; they share the [`Director`] and nothing else.
+
+mod clock;
+mod mailbox;
+mod turn;
+
+#[cfg(test)]
+mod tests;
+
+pub use clock::now;
+
+use crate::io::Port;
+use crate::packet_path::connections::{HashKeys, Page, Slot};
+use crate::packet_path::{Capacity, Director, Notice, PacketPath};
+use crate::table::{Hops, PortId, ServiceTable};
+use mailbox::{Command, Mailbox};
+use std::io;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use turn::Worker;
+
+/// Notices that control has not read yet at most; further ones are dropped and sent again when the
+/// next packet needs them.
+const NOTICES: usize = 1024;
+
+/// The running packet workers, as control holds them.
+#[derive(Debug)]
+pub struct Dataplane {
+    director: Arc<Director>,
+    workers: Vec<Running>,
+}
+
+#[derive(Debug)]
+struct Running {
+    mailbox: Arc<Mailbox>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Dataplane {
+    /// Allocates the tables and starts the workers, which have nothing to do until ports are
+    /// attached. The receiver yields what the packet path wants of control.
+    ///
+    /// # Errors
+    /// When the kernel refuses random numbers, a thread or a descriptor.
+    pub fn start(capacity: Capacity) -> io::Result<(Self, Receiver<Notice>)> {
+        let (notices, wants) = sync_channel(NOTICES);
+        let [seed, keys @ ..] = clock::random()?;
+        let director = Arc::new(Director::new(capacity, HashKeys(keys), notices));
+        let mut workers = Vec::new();
+        for number in 0..capacity.workers.max(1) {
+            let mailbox = Arc::new(Mailbox::new()?);
+            let path = PacketPath::new(Arc::clone(&director), number, seed ^ number as u64);
+            let worker = Worker::new(path, Arc::clone(&mailbox));
+            let thread = std::thread::Builder::new()
+                .name(format!("packets-{number}"))
+                .spawn(move || worker.run())?;
+            workers.push(Running { mailbox, thread: Mutex::new(Some(thread)) });
+        }
+        Ok((Self { director, workers }, wants))
+    }
+
+    /// The state that all workers share.
+    pub fn director(&self) -> &Arc<Director> {
+        &self.director
+    }
+
+    /// How many workers there are.
+    pub fn workers(&self) -> usize {
+        self.workers.len()
+    }
+
+    /// Hands the queues of an interface to the workers, the first to the first.
+    pub fn attach(&self, id: PortId, ports: Vec<Port>) {
+        for (worker, port) in self.workers.iter().zip(ports) {
+            worker.mailbox.send(Command::Attach(id, Box::new(port)));
+        }
+    }
+
+    /// Takes an interface's queues back and closes them.
+    pub fn detach(&self, id: PortId) {
+        for worker in &self.workers {
+            worker.mailbox.send(Command::Detach(id));
+        }
+    }
+
+    /// Publishes services; see [`Director::publish`].
+    pub fn publish(&self, table: ServiceTable) {
+        self.director.publish(table, now());
+    }
+
+    /// Publishes next hops; see [`Director::publish_hops`]. What waited for one is taken up at once.
+    pub fn publish_hops(&self, hops: Hops) {
+        self.director.publish_hops(hops);
+        for worker in &self.workers {
+            worker.mailbox.wake();
+        }
+    }
+
+    /// A page of connections; see
+    /// [`Connections::page`](crate::packet_path::connections::Connections::page).
+    pub fn connections(&self, from: u32, limit: usize) -> Page {
+        self.director.connections().page(from, limit, self.director.reals(), now())
+    }
+
+    /// Ends connections, without telling their ends.
+    pub fn end(&self, slots: Vec<Slot>) {
+        if let Some(worker) = self.workers.first() {
+            worker.mailbox.send(Command::End(slots));
+        }
+    }
+
+    /// Stops the workers and waits for them.
+    pub fn stop(&self) {
+        for worker in &self.workers {
+            worker.mailbox.send(Command::Stop);
+        }
+        for worker in &self.workers {
+            let thread = worker.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(thread) = thread {
+                let _ = thread.join();
+            }
+        }
+    }
+}
+
+impl Drop for Dataplane {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}

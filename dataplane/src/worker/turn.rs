@@ -1,0 +1,226 @@
+//! One worker's loop.
+
+use super::clock;
+use super::mailbox::{Command, Mailbox};
+use crate::io::{BATCH, Batch, Port, Receive, Sent, Transmit};
+use crate::packet_path::{DropReason, Notice, PacketPath, Verdict, Verdicts, View};
+use crate::table::PortId;
+use arrayvec::ArrayVec;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::sync::Arc;
+
+/// How long an idle worker waits before it looks at its timers.
+const IDLE_MILLISECONDS: u16 = 20;
+/// Interfaces that one worker can serve.
+const MOST_PORTS: usize = 64;
+
+/// A worker's queues, by port. Receivers and transmitters are apart, because frames stay borrowed
+/// from one while they are handed to the other.
+#[derive(Default)]
+struct Ports {
+    ids: Vec<PortId>,
+    receivers: Vec<Box<dyn Receive>>,
+    transmitters: Vec<Box<dyn Transmit>>,
+    hosts: Vec<(Box<dyn Transmit>, bool)>,
+}
+
+impl Ports {
+    fn add(&mut self, id: PortId, port: Port) {
+        self.remove(id);
+        if self.ids.len() < MOST_PORTS {
+            self.ids.push(id);
+            self.receivers.push(port.receive);
+            self.transmitters.push(port.transmit);
+            self.hosts.push((port.host, port.withheld));
+        }
+    }
+
+    fn remove(&mut self, id: PortId) {
+        if let Some(index) = self.ids.iter().position(|known| *known == id) {
+            self.ids.remove(index);
+            drop(self.receivers.remove(index));
+            drop(self.transmitters.remove(index));
+            drop(self.hosts.remove(index));
+        }
+    }
+}
+
+pub(super) struct Worker {
+    path: PacketPath,
+    mailbox: Arc<Mailbox>,
+    ports: Ports,
+}
+
+impl Worker {
+    pub fn new(path: PacketPath, mailbox: Arc<Mailbox>) -> Self {
+        Self { path, mailbox, ports: Ports::default() }
+    }
+
+    /// Turns until told to stop.
+    pub fn run(mut self) {
+        loop {
+            if self.mailbox.is_waiting() && !self.obey() {
+                return;
+            }
+            if !self.turn() {
+                self.wait();
+            }
+        }
+    }
+
+    /// Carries out what control asked for. `false` to stop.
+    fn obey(&mut self) -> bool {
+        for command in self.mailbox.take() {
+            match command {
+                Command::Attach(id, port) => self.ports.add(id, *port),
+                Command::Detach(id) => self.ports.remove(id),
+                Command::End(slots) => {
+                    let now = clock::now();
+                    for slot in slots {
+                        self.path.end(slot, now);
+                    }
+                }
+                Command::Stop => return false,
+            }
+        }
+        true
+    }
+
+    /// One look at every port. Whether there was anything to do.
+    fn turn(&mut self) -> bool {
+        let director = Arc::clone(self.path.director());
+        let (table, hops) = (director.table(), director.hops());
+        let view = View { director: &director, table: &table, hops: &hops, now: clock::now() };
+        let mut busy = false;
+        let mut lost = None;
+        for index in 0..self.ports.ids.len() {
+            match self.serve(index, view) {
+                Ok(received) => busy |= received,
+                Err(error) => {
+                    tracing::warn!(port = ?self.ports.ids.get(index), %error, "port lost");
+                    lost = self.ports.ids.get(index).copied();
+                }
+            }
+        }
+        busy |= self.path.expire(view);
+        self.send_outbox();
+        if let Some(id) = lost {
+            self.ports.remove(id);
+            self.path.tell(Notice::PortLost { port: id });
+        }
+        busy
+    }
+
+    /// Receives a batch from one port, judges it and sends it on.
+    fn serve(&mut self, index: usize, view: View<'_>) -> std::io::Result<bool> {
+        let Ports { ids, receivers, transmitters, hosts } = &mut self.ports;
+        let Some(receiver) = receivers.get_mut(index) else { return Ok(false) };
+        let mut batch = Batch::new();
+        receiver.receive(&mut batch)?;
+        if batch.is_empty() {
+            return Ok(false);
+        }
+        let mut verdicts = Verdicts::new();
+        self.path.process(view, &mut batch, &mut verdicts);
+        let mut sent = Sent::default();
+        let mut left = !0u64;
+        for (at, verdict) in verdicts.iter().enumerate() {
+            let Verdict::Send(port) = *verdict else { continue };
+            if left & 1 << at == 0 {
+                continue;
+            }
+            let same = selected(&verdicts, |v| *v == Verdict::Send(port));
+            left &= !same;
+            match ids.iter().position(|id| *id == port).and_then(|i| transmitters.get_mut(i)) {
+                Some(transmitter) => add(&mut sent, transmitter.send(&mut batch, same)),
+                None => sent.refused |= same,
+            }
+        }
+        if let Some((host, withheld)) = hosts.get_mut(index) {
+            let withheld = *withheld;
+            let delivered =
+                selected(&verdicts, |v| *v == Verdict::Deliver || withheld && *v == Verdict::Host);
+            if delivered != 0 {
+                add(&mut sent, host.send(&mut batch, delivered));
+            }
+        }
+        drop(batch);
+        if let Some(receiver) = receivers.get_mut(index) {
+            receiver.release(sent.kept);
+            self.path.count_missed(receiver.missed());
+        }
+        self.path.count_unsent(sent);
+        Ok(true)
+    }
+
+    /// Sends what the packet path made itself.
+    fn send_outbox(&mut self) {
+        if self.path.outbox.is_empty() {
+            return;
+        }
+        let Ports { ids, transmitters, hosts, .. } = &mut self.ports;
+        let mut sent = Sent::default();
+        for chunk in self.path.outbox.ready().chunks_mut(BATCH) {
+            let judged: ArrayVec<(Option<PortId>, Option<Verdict>), BATCH> =
+                chunk.iter().map(|own| (own.port, own.verdict)).collect();
+            let mut batch: Batch<'_> = chunk.iter_mut().map(|own| own.frame()).collect();
+            for (index, id) in ids.iter().enumerate() {
+                let mask = |wanted: Verdict| {
+                    judged.iter().enumerate().fold(0, |mask, (at, (port, verdict))| {
+                        let same = *port == Some(*id) && *verdict == Some(wanted);
+                        mask | u64::from(same) << at
+                    })
+                };
+                let (out, up) = (mask(Verdict::Send(*id)), mask(Verdict::Deliver));
+                if let Some(transmitter) = transmitters.get_mut(index)
+                    && out != 0
+                {
+                    add(&mut sent, transmitter.send(&mut batch, out));
+                }
+                if let Some((host, _)) = hosts.get_mut(index)
+                    && up != 0
+                {
+                    add(&mut sent, host.send(&mut batch, up));
+                }
+            }
+        }
+        self.path.outbox.clear();
+        self.path.count_unsent(sent);
+    }
+
+    /// Waits for a frame, a command or the next look at the timers.
+    fn wait(&mut self) {
+        self.path.rest();
+        let mut descriptors: ArrayVec<PollFd<'_>, { MOST_PORTS + 1 }> = ArrayVec::new();
+        descriptors.push(PollFd::new(self.mailbox.descriptor(), PollFlags::POLLIN));
+        let ports = self.ports.receivers.iter().filter_map(|receiver| receiver.descriptor());
+        descriptors.extend(ports.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        // An interrupted wait is a short wait.
+        let _ = poll(&mut descriptors, PollTimeout::from(IDLE_MILLISECONDS));
+        self.mailbox.awake();
+    }
+}
+
+/// The frames whose verdict is wanted, one bit each.
+#[inline]
+fn selected(verdicts: &[Verdict], wanted: impl Fn(&Verdict) -> bool) -> u64 {
+    verdicts.iter().enumerate().fold(0, |mask, (at, v)| mask | u64::from(wanted(v)) << at)
+}
+
+/// Adds what one transmitter did. One that failed altogether has refused everything; its receiver
+/// will report the loss of the port.
+fn add(total: &mut Sent, result: std::io::Result<Sent>) {
+    if let Ok(sent) = result {
+        total.kept |= sent.kept;
+        total.full |= sent.full;
+        total.refused |= sent.refused;
+    }
+}
+
+impl PacketPath {
+    /// Counts frames that did not leave after all.
+    fn count_unsent(&self, sent: Sent) {
+        self.count_drops(DropReason::TransmitQueueFull, sent.full.count_ones());
+        self.count_drops(DropReason::TransmitError, sent.refused.count_ones());
+    }
+}
