@@ -13,11 +13,19 @@ pub struct Group {
     members: Vec<Member>,
 }
 
+/// One instance of a group.
 #[derive(Clone, Debug)]
-struct Member {
+pub struct Member {
     vrrp: Vrrp,
     /// Something that this member itself needs is down.
     faulty: bool,
+}
+
+impl Member {
+    /// Where the instance stands.
+    pub const fn state(&self) -> State {
+        self.vrrp.state()
+    }
 }
 
 impl Group {
@@ -27,6 +35,48 @@ impl Group {
         let membership = membership(parameters.len());
         let member = |parameters| Member { vrrp: Vrrp::new(parameters, membership), faulty: false };
         Self { members: parameters.into_iter().map(member).collect() }
+    }
+
+    /// A group in which some members were running before, alone or in another group. New members join the
+    /// others' state: an instance added to a group of masters is master.
+    pub fn rebuild(
+        members: impl IntoIterator<Item = (Option<Member>, Parameters)>,
+        now: Instant,
+        out: &mut Vec<(usize, Action)>,
+    ) -> Self {
+        let (earlier, parameters): (Vec<_>, Vec<_>) = members.into_iter().unzip();
+        let mut group = Self::new(parameters.iter().copied());
+        let mut fresh = Vec::new();
+        for (index, earlier) in earlier.into_iter().enumerate() {
+            match (earlier, group.members.get_mut(index)) {
+                (Some(earlier), Some(member)) => *member = earlier,
+                (None, _) | (_, None) => fresh.push(index),
+            }
+        }
+        for (index, parameters) in parameters.into_iter().enumerate() {
+            group.reconfigure(index, parameters);
+        }
+        let states: Vec<_> = group.members.iter().map(|member| member.vrrp.state()).collect();
+        for index in fresh {
+            group.member(index, Event::Startup, now, out);
+            if states.contains(&State::Fault) {
+                group.member(index, Event::Fault, now, out);
+            } else if states.contains(&State::Master) {
+                group.member(index, Event::Promote, now, out);
+            }
+        }
+        group.settle(now, out);
+        group
+    }
+
+    /// A group of members as they are.
+    pub const fn from_members(members: Vec<Member>) -> Self {
+        Self { members }
+    }
+
+    /// Takes a group apart, so its members can go on in others.
+    pub fn into_members(self) -> Vec<Member> {
+        self.members
     }
 
     /// The member at `index`.

@@ -9,7 +9,13 @@ pub mod fsm;
 pub mod garp;
 pub mod group;
 pub mod hmac;
+pub mod instance;
+pub mod interfaces;
 pub mod packet;
+pub mod socket;
+mod speaker;
+pub mod status;
+pub mod task;
 pub mod tracking;
 
 use std::num::NonZeroU8;
