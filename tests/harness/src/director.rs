@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use nix::sys::signal::Signal;
 
 use crate::host::{Host, command};
+use crate::listing::{self, Service, State, Statistics};
 use crate::process::{Finished, Process};
 use crate::wait;
 
@@ -149,6 +150,22 @@ impl Director {
     pub fn ipvsadm_with_input(&self, arguments: &[&str], input: &str) -> Result<String> {
         let command = self.command(&[&["ipvsadm"], arguments].concat())?;
         self.host.run_with_input(command, input)?.ok()
+    }
+
+    /// All counters, as `ipvsadm -L -n --stats --exact` prints them.
+    ///
+    /// # Errors
+    /// When the director does not answer or the listing is not of the known form.
+    pub fn statistics(&self) -> Result<Vec<Service<Statistics>>> {
+        listing::statistics(&self.ipvsadm(&["-L", "-n", "--stats", "--exact"])?)
+    }
+
+    /// Weights and connection counts, as `ipvsadm -L -n` prints them.
+    ///
+    /// # Errors
+    /// When the director does not answer or the listing is not of the known form.
+    pub fn states(&self) -> Result<Vec<Service<State>>> {
+        listing::states(&self.ipvsadm(&["-L", "-n"])?)
     }
 
     /// Kills the daemon as a crash would.

@@ -149,6 +149,16 @@ impl Host {
         self.0.netlink.add_route(to, via).with_context(|| format!("on {}", self.name()))
     }
 
+    /// Sends what comes from `source` by another gateway than the main table's. One such gateway
+    /// for each family.
+    ///
+    /// # Errors
+    /// When either is malformed or the gateway is not reachable.
+    pub fn route_from(&self, source: &str, via: &str) -> Result<()> {
+        let via = via.parse().with_context(|| format!("gateway {via:?}"))?;
+        self.0.netlink.add_source_route(source.parse()?, via)
+    }
+
     /// Changes an interface's MTU, in bytes.
     ///
     /// # Errors

@@ -4,6 +4,9 @@
 //! of it when dropped; what a killed run left behind is removed by the next [`Lab::new`]. Every
 //! wait has a deadline, and its error says what was awaited.
 //!
+//! It works as root and, where the kernel allows, as root of a user namespace (see [`privilege`]);
+//! there, only programs that change their user (tcpdump, dnsmasq, vsftpd) are refused.
+//!
 //! ```no_run
 //! # fn main() -> anyhow::Result<()> {
 //! let lab = harness::Lab::new("hello")?;
@@ -28,12 +31,14 @@ pub mod host;
 pub mod http;
 pub mod lab;
 mod leftovers;
+pub mod listing;
 pub mod namespace;
 mod netlink;
 pub mod peers;
 pub mod privilege;
 pub mod process;
 pub mod real_server;
+pub mod site;
 pub mod wait;
 
 pub use cidr::Cidr;
@@ -41,3 +46,4 @@ pub use director::Director;
 pub use host::{Host, Interface};
 pub use lab::{Lab, Network};
 pub use process::{Finished, Process};
+pub use site::Site;

@@ -1,6 +1,6 @@
 //! Links, addresses and routes of one namespace, by rtnetlink.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +9,7 @@ use anyhow::{Context, Result, anyhow};
 use futures_util::TryStreamExt;
 use rtnetlink::packet_route::address::{AddressFlags, AddressHeaderFlags};
 use rtnetlink::packet_route::link::{InfoBridge, LinkAttribute, LinkMessage};
+use rtnetlink::packet_route::rule::RuleAction;
 use rtnetlink::{
     AddressMessageBuilder, Handle, LinkBridge, LinkDummy, LinkMessageBuilder, LinkUnspec, LinkVeth,
     RouteMessageBuilder, new_connection,
@@ -18,6 +19,10 @@ use tokio::runtime::Runtime;
 use crate::cidr::Cidr;
 use crate::namespace::Namespace;
 
+/// The routing table that everything without a rule uses (rtnetlink(7)).
+const RT_TABLE_MAIN: u32 = 254;
+/// The lab's routing table for packets by their source.
+const SOURCE_TABLE: u32 = 100;
 /// The kernel answers at once; more than this means that it never will.
 const ANSWER: Duration = Duration::from_secs(10);
 
@@ -131,12 +136,12 @@ impl Netlink {
     pub(crate) fn add_address(&self, link: &str, cidr: Cidr) -> Result<()> {
         let index = self.index(link)?;
         let message = match cidr.address {
-            IpAddr::V4(address) => AddressMessageBuilder::<std::net::Ipv4Addr>::new()
+            IpAddr::V4(address) => AddressMessageBuilder::<Ipv4Addr>::new()
                 .index(index)
                 .address(address, cidr.prefix)
                 .build(),
             IpAddr::V6(address) => {
-                let mut message = AddressMessageBuilder::<std::net::Ipv6Addr>::new()
+                let mut message = AddressMessageBuilder::<Ipv6Addr>::new()
                     .index(index)
                     .address(address, cidr.prefix)
                     .build();
@@ -173,14 +178,41 @@ impl Netlink {
     }
 
     pub(crate) fn add_route(&self, to: Cidr, via: IpAddr) -> Result<()> {
+        self.add_route_in(RT_TABLE_MAIN, to, via)
+    }
+
+    fn add_route_in(&self, table: u32, to: Cidr, via: IpAddr) -> Result<()> {
         let route = RouteMessageBuilder::<IpAddr>::new()
+            .table_id(table)
             .destination_prefix(to.address, to.prefix)
             .and_then(|route| route.gateway(via))
             .map_err(|error| anyhow!("route {to} via {via}: {error:?}"))?
             .build();
-        self.ask(
-            &format!("adding route {to} via {via}"),
-            self.handle.route().add(route).replace().execute(),
-        )
+        let what = format!("adding route {to} via {via}");
+        self.ask(&what, self.handle.route().add(route).replace().execute())
+    }
+
+    /// A rule for packets from `source`, and a table with one default route.
+    pub(crate) fn add_source_route(&self, source: Cidr, via: IpAddr) -> Result<()> {
+        let what = format!("adding a rule for packets from {source}");
+        let rule = self.handle.rule().add().table_id(SOURCE_TABLE).action(RuleAction::ToTable);
+        match source.address {
+            IpAddr::V4(address) => {
+                self.ask(&what, rule.v4().source_prefix(address, source.prefix).execute())?;
+                self.add_route_in(
+                    SOURCE_TABLE,
+                    Cidr { address: Ipv4Addr::UNSPECIFIED.into(), prefix: 0 },
+                    via,
+                )
+            }
+            IpAddr::V6(address) => {
+                self.ask(&what, rule.v6().source_prefix(address, source.prefix).execute())?;
+                self.add_route_in(
+                    SOURCE_TABLE,
+                    Cidr { address: Ipv6Addr::UNSPECIFIED.into(), prefix: 0 },
+                    via,
+                )
+            }
+        }
     }
 }
