@@ -6,4 +6,5 @@
 pub mod compile;
 pub mod health;
 pub mod model;
+pub mod store;
 pub mod vrrp;

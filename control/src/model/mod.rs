@@ -45,4 +45,7 @@ pub use dataplane::table::{
 };
 
 #[cfg(test)]
+pub(crate) use tests::arbitrary;
+
+#[cfg(test)]
 mod tests;

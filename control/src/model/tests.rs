@@ -1,6 +1,6 @@
 //! The document as a whole: what the contract promises about its text.
 
-mod arbitrary;
+pub(crate) mod arbitrary;
 mod bad_files;
 
 mod round_trip;

@@ -454,7 +454,7 @@ fn alert() -> BoxedStrategy<Alert> {
 }
 
 /// Any document that validates.
-pub(in crate::model) fn document() -> BoxedStrategy<Document> {
+pub(crate) fn document() -> BoxedStrategy<Document> {
     let node = (option::of(word()), any::<bool>(), option::of(1024..9999_u64)).prop_map(
         |(name, autoreload, connections)| Node { name, autoreload, connections, workers: None },
     );

@@ -1,0 +1,262 @@
+use super::*;
+use crate::model::{Method, Protocol, Real, Service, VirtualAddress};
+use std::fs;
+use std::net::SocketAddr;
+
+fn open(directory: &Path) -> (Store, Found) {
+    Store::open(directory, 1000).expect("opens")
+}
+
+fn document(reals: u8) -> Arc<Document> {
+    let address = VirtualAddress::Socket {
+        protocol: Protocol::Tcp,
+        address: SocketAddr::from(([192, 0, 2, 1], 80)),
+    };
+    let mut service = Service::new(address, Method::Nat);
+    service.reals = (1..=reals).map(|n| Real::new(SocketAddr::from(([10, 0, 0, n], 80)))).collect();
+    Arc::new(Document { services: vec![Arc::new(service)], ..Document::default() })
+}
+
+fn draft(comment: &str) -> Draft {
+    Draft { author: "root".into(), comment: comment.into(), confirm_within: None }
+}
+
+#[test]
+fn a_new_directory_is_empty_and_a_commit_is_found_again() {
+    let place = tempfile::tempdir().expect("made");
+    let (mut store, found) = open(place.path());
+    assert!(found.document.is_none() && found.revision == 0 && found.warnings.is_empty());
+    store.commit(&document(1), &draft("first"), 5).expect("commits");
+    store.commit(&document(2), &draft("second"), 6).expect("commits");
+    drop(store);
+    let (store, found) = open(place.path());
+    assert_eq!((found.document, found.revision), (Some(document(2)), 2));
+    assert!(found.warnings.is_empty(), "{:?}", found.warnings);
+    let history: Vec<_> =
+        store.history().iter().map(|r| (r.number, r.time, r.comment.as_str())).collect();
+    assert_eq!(history, [(1, 5, "first"), (2, 6, "second")]);
+    assert_eq!(store.revision(1).expect("kept").document().expect("reads"), *document(1));
+    assert!(matches!(store.revision(9), Err(StoreError::NoRevision(9))));
+}
+
+#[test]
+fn one_daemon_for_each_directory() {
+    let place = tempfile::tempdir().expect("made");
+    let first = open(place.path());
+    assert!(matches!(Store::open(place.path(), 0), Err(StoreError::InUse(_))));
+    drop(first);
+    open(place.path());
+}
+
+#[test]
+fn a_burst_of_edits_is_one_revision() {
+    let place = tempfile::tempdir().expect("made");
+    let (mut store, _) = open(place.path());
+    store.commit(&document(0), &draft("base"), 1).expect("commits");
+    for n in 0..50 {
+        let patch = Patch::between(&document(n), &document(n + 1));
+        assert_eq!(store.append(&patch, "root", "ipvsadm").expect("appends"), 2);
+    }
+    assert_eq!(store.journal_length(), 50);
+    assert_eq!(store.settle(7).expect("settles").map(|info| info.number), Some(2));
+    assert_eq!(store.settle(8).expect("settles"), None);
+    drop(store);
+    let (store, found) = open(place.path());
+    assert_eq!((found.document, found.revision), (Some(document(50)), 2));
+    assert_eq!(store.history().len(), 2);
+}
+
+#[test]
+fn edits_in_the_journal_survive_and_become_a_revision_on_opening() {
+    let place = tempfile::tempdir().expect("made");
+    let (mut store, _) = open(place.path());
+    store.commit(&document(0), &draft("base"), 1).expect("commits");
+    for n in 0..3 {
+        store.append(&Patch::between(&document(n), &document(n + 1)), "root", "").expect("appends");
+    }
+    drop(store);
+    let (mut store, found) = open(place.path());
+    assert_eq!((found.document, found.revision), (Some(document(3)), 2));
+    assert!(!place.path().join("revisions/journal").exists());
+    store.commit(&document(9), &draft("next"), 1).expect("commits");
+    assert_eq!(store.history().last().map(|info| info.number), Some(3));
+}
+
+#[test]
+fn a_journal_torn_at_any_byte_loses_only_what_was_torn() {
+    let place = tempfile::tempdir().expect("made");
+    let (mut store, _) = open(place.path());
+    store.commit(&document(0), &draft("base"), 1).expect("commits");
+    let journal = place.path().join("revisions/journal");
+    let mut acknowledged = Vec::new();
+    for n in 0..3 {
+        store.append(&Patch::between(&document(n), &document(n + 1)), "root", "").expect("appends");
+        acknowledged.push(fs::metadata(&journal).expect("there").len());
+    }
+    drop(store);
+    let whole = fs::read(&journal).expect("there");
+    for length in 0..=whole.len() {
+        fs::write(&journal, &whole[..length]).expect("written");
+        let left = Journal::recover(&journal, 2).expect("reads");
+        let kept = acknowledged.iter().filter(|end| **end <= length as u64).count();
+        assert_eq!(left.map_or(0, |left| left.patches.len()), kept, "cut at {length}");
+    }
+}
+
+#[test]
+fn a_journal_of_another_revision_is_ignored() {
+    let place = tempfile::tempdir().expect("made");
+    let (mut store, _) = open(place.path());
+    store.append(&Patch::between(&document(0), &document(1)), "root", "").expect("appends");
+    let journal = place.path().join("revisions/journal");
+    let stale = fs::read(&journal).expect("there");
+    store.commit(&document(2), &draft(""), 1).expect("commits");
+    drop(store);
+    fs::write(&journal, stale).expect("written");
+    let (_, found) = open(place.path());
+    assert_eq!((found.document, found.revision), (Some(document(2)), 2));
+}
+
+#[test]
+fn a_damaged_revision_is_set_aside_and_its_copy_used() {
+    let place = tempfile::tempdir().expect("made");
+    let (mut store, _) = open(place.path());
+    store.commit(&document(1), &draft("first"), 1).expect("commits");
+    store.commit(&document(2), &draft("second"), 2).expect("commits");
+    drop(store);
+    let path = place.path().join("revisions/00000002.toml");
+    let mut bytes = fs::read(&path).expect("there");
+    let last = bytes.len() - 5;
+    bytes[last] ^= 1;
+    fs::write(&path, bytes).expect("written");
+    let (_, found) = open(place.path());
+    assert_eq!((found.document, found.revision), (Some(document(2)), 2));
+    assert_eq!(found.warnings.len(), 2, "{:?}", found.warnings);
+    assert!(place.path().join("revisions/00000002.bad").exists());
+}
+
+#[test]
+fn without_copies_the_last_whole_revision_is_used() {
+    let place = tempfile::tempdir().expect("made");
+    let (mut store, _) = open(place.path());
+    store.commit(&document(1), &draft("first"), 1).expect("commits");
+    store.commit(&document(2), &draft("second"), 2).expect("commits");
+    drop(store);
+    fs::remove_dir_all(place.path().join("records")).expect("removed");
+    fs::write(place.path().join("revisions/00000002.toml"), "# {}\n").expect("written");
+    let (_, found) = open(place.path());
+    assert_eq!((found.document, found.revision), (Some(document(1)), 1));
+}
+
+#[test]
+fn confirmation_is_remembered() {
+    let place = tempfile::tempdir().expect("made");
+    let (mut store, _) = open(place.path());
+    store.commit(&document(1), &draft("first"), 1).expect("commits");
+    assert!(matches!(store.confirm(), Err(StoreError::NothingToConfirm)));
+    let waiting = Draft { confirm_within: Some(60), ..draft("risky") };
+    store.commit(&document(2), &waiting, 100).expect("commits");
+    drop(store);
+    let (mut store, found) = open(place.path());
+    let standing = found.unconfirmed.expect("waits").standing;
+    assert_eq!(standing, Standing::Unconfirmed { until: 160, within: 60 });
+    store.confirm().expect("confirms");
+    drop(store);
+    let (_, found) = open(place.path());
+    assert_eq!((found.unconfirmed, found.document), (None, Some(document(2))));
+}
+
+#[test]
+fn old_revisions_are_pruned() {
+    let place = tempfile::tempdir().expect("made");
+    let mut warnings = Vec::new();
+    let (mut revisions, _) = Revisions::open(place.path(), &mut warnings).expect("opens");
+    for number in 1..=5 {
+        let revision = Revision::new(number, String::new(), &draft(""), 0);
+        revisions.write(&revision).expect("writes");
+    }
+    assert_eq!(revisions.prune(2), [1, 2, 3]);
+    assert!(matches!(revisions.read(3), Err(StoreError::NoRevision(3))));
+    assert!(revisions.read(4).is_ok());
+}
+
+fn event(store: &Store, n: u8) {
+    let put = Change::Put { tree: Tree::Events, key: vec![n], value: vec![n; 100] };
+    store.records().write(&[put]).expect("writes");
+}
+
+fn events(store: &Store) -> usize {
+    store.records().last(Tree::Events, 1000).expect("reads").len()
+}
+
+/// Every kind of damage to sled's files: the store opens, says so, and has what it had at the last
+/// export or later. The configuration is untouched.
+#[test]
+fn a_damaged_database_is_replaced_by_its_export() {
+    type Damage = fn(&Path);
+    let damages: [(&str, Damage); 5] = [
+        ("database overwritten", |records| {
+            let db = records.join("db");
+            let mut bytes = fs::read(&db).expect("there");
+            bytes.iter_mut().step_by(7).for_each(|byte| *byte ^= 0x55);
+            fs::write(db, bytes).expect("written");
+        }),
+        ("database cut to a tenth", |records| {
+            let db = fs::OpenOptions::new().write(true).open(records.join("db")).expect("there");
+            let length = db.metadata().expect("there").len();
+            db.set_len(length / 10).expect("cut");
+        }),
+        ("database zeroed", |records| {
+            let length = fs::metadata(records.join("db")).expect("there").len();
+            fs::write(records.join("db"), vec![0; length as usize]).expect("written");
+        }),
+        ("snapshots emptied", |records| {
+            for entry in fs::read_dir(records).expect("there") {
+                let path = entry.expect("there").path();
+                if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("snap")) {
+                    fs::write(path, b"").expect("written");
+                }
+            }
+        }),
+        ("folder gone", |records| fs::remove_dir_all(records).expect("removed")),
+    ];
+    for (name, damage) in damages {
+        let place = tempfile::tempdir().expect("made");
+        let (mut store, _) = open(place.path());
+        store.commit(&document(3), &draft(""), 1).expect("commits");
+        (0..20).for_each(|n| event(&store, n));
+        store.export().expect("exports");
+        event(&store, 20);
+        drop(store);
+        damage(&place.path().join("records"));
+        let (store, found) = open(place.path());
+        assert_eq!(found.document, Some(document(3)), "{name}");
+        assert!(events(&store) >= 20, "{name}: {} events", events(&store));
+        assert!(store.records().is_durable(), "{name}");
+        drop(store);
+        let (store, found) = open(place.path());
+        assert!(events(&store) >= 20 && found.warnings.is_empty(), "{name} again");
+    }
+}
+
+#[test]
+fn a_backup_comes_back_whole_or_not_at_all() {
+    let place = tempfile::tempdir().expect("made");
+    let (mut store, _) = open(place.path());
+    store.commit(&document(3), &draft(""), 1).expect("commits");
+    (0..5).for_each(|n| event(&store, n));
+    let bytes = store.backup().expect("made");
+    let other = tempfile::tempdir().expect("made");
+    let (mut fresh, _) = open(other.path());
+    let backup = Backup::read(&bytes).expect("reads");
+    fresh.restore_records(&backup).expect("restores");
+    assert_eq!(events(&fresh), 5);
+    assert_eq!(Document::parse(&backup.configuration, "b").expect("reads"), *document(3));
+    assert_eq!(fresh.history().len(), 0, "committing it is the caller's");
+    for at in (0..bytes.len()).step_by(11) {
+        assert!(Backup::read(&bytes[..at]).is_err(), "cut at {at}");
+        let mut bent = bytes.clone();
+        bent[at] ^= 4;
+        assert!(Backup::read(&bent).is_err(), "bent at {at}");
+    }
+}
