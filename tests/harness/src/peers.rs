@@ -3,5 +3,5 @@
 mod load;
 mod servers;
 
-pub use load::{Ab, Iperf3, Wrk, ab, iperf3, wrk};
+pub use load::{Ab, Iperf3, Wrk, ab, iperf3, iperf3_report, wrk};
 pub use servers::{dnsmasq, iperf3_server, nginx, vsftpd};

@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use crate::host::Host;
+use crate::process::Finished;
 
 /// What ApacheBench reports.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -101,7 +102,14 @@ pub fn iperf3(host: &Host, server: &str, port: u16, streams: u32, seconds: u32) 
         "--json",
     ];
     let limit = Duration::from_secs(u64::from(seconds) + 60);
-    let ended = host.run_for(&arguments, limit)?;
+    iperf3_report(&host.run_for(&arguments, limit)?)
+}
+
+/// Reads what an iperf3 client with `--json` printed.
+///
+/// # Errors
+/// When its report lacks something, as it does after a failure.
+pub fn iperf3_report(ended: &Finished) -> Result<Iperf3> {
     let report: Value = serde_json::from_str(&ended.stdout).with_context(|| ended.to_string())?;
     let number = |path: &str| {
         report.pointer(path).and_then(Value::as_f64).with_context(|| format!("{path}: {ended}"))

@@ -1,0 +1,64 @@
+//! Clients where kernel IPVS has none: on the director itself, and on a real server that asks the
+//! VIP which it serves.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use harness::backend::Backend;
+use harness::{Director, Host, Site};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_viaduct");
+
+/// Two embedded real servers and NAT services on both families' VIPs.
+fn start(name: &str) -> Result<(Site, [Backend; 2], Director)> {
+    let site = Site::new(name, 2, 0)?;
+    let servers =
+        [Backend::http(&site.reals[0], "[::]:80")?, Backend::http(&site.reals[1], "[::]:80")?];
+    let director = Director::start(&site.director, Path::new(BINARY), None)?;
+    director.ipvsadm_script(
+        "-A -t 192.0.2.10:80 -s rr
+         -a -t 192.0.2.10:80 -r 10.0.0.11:80 -m
+         -a -t 192.0.2.10:80 -r 10.0.0.12:80 -m
+         -A -t [2001:db8::10]:80 -s rr
+         -a -t [2001:db8::10]:80 -r [2001:db8:a::11]:80 -m
+         -a -t [2001:db8::10]:80 -r [2001:db8:a::12]:80 -m",
+    )?;
+    Ok((site, servers, director))
+}
+
+/// Asks both VIPs four times each and expects both servers to have answered twice, also at length.
+fn asks_in_vain_never(client: &Host) -> Result<()> {
+    for vip in ["192.0.2.10", "[2001:db8::10]"] {
+        let context = || format!("{} asks {vip}", client.name());
+        let mut names = Vec::new();
+        for _ in 0..4 {
+            let url = format!("http://{vip}/");
+            names.push(
+                client.run_ok(&["curl", "-sS", "--max-time", "10", &url]).with_context(context)?,
+            );
+        }
+        names.sort();
+        assert_eq!(names, ["real1\n", "real1\n", "real2\n", "real2\n"], "{}", context());
+        for _ in 0..2 {
+            let url = format!("http://{vip}/bytes/1000000");
+            let body =
+                client.run_ok(&["curl", "-sS", "--max-time", "20", &url]).with_context(context)?;
+            assert_eq!(body.len(), 1_000_000);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_client_on_the_director_itself_is_balanced() -> Result<()> {
+    let (site, _servers, _director) = start("onthedirector")?;
+    asks_in_vain_never(&site.director)
+}
+
+#[test]
+fn a_real_server_is_a_client_of_its_own_vip() -> Result<()> {
+    let (site, _servers, _director) = start("realasclient")?;
+    // Its own gateway is the director, so the VIP is reached like any address outside.
+    asks_in_vain_never(&site.reals[0])?;
+    asks_in_vain_never(&site.client)
+}
