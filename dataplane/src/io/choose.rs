@@ -1,10 +1,13 @@
 //! Attaching to an interface: which backend, and why.
 
-use super::{Port, link, ring};
-use crate::table::PortId;
+use super::steer::{Guard, Steering};
+use super::{Port, Unreachable, link, ring};
+use crate::table::{Mac, PortId};
 use nix::net::if_::if_nametoindex;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
+use std::net::Ipv6Addr;
 
 /// How frames get in and out.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -32,6 +35,8 @@ pub struct Attach<'a> {
     pub backend: Option<Backend>,
     /// How many workers share the interface's flows, at least 1.
     pub workers: usize,
+    /// What decides which frames are the dataplane's; `None` shows it all frames, and the host too.
+    pub steering: Option<&'a Steering>,
 }
 
 /// An attached interface, as control holds it. Dropping it detaches.
@@ -43,6 +48,29 @@ pub struct Attachment {
     pub backend: Backend,
     /// Why, in one sentence for the operator.
     pub reason: String,
+    /// What keeps the host's stack from seeing the dataplane's frames, or why nothing does.
+    pub guard: Result<Guard, String>,
+    memberships: ring::Memberships,
+}
+
+impl Attachment {
+    /// Lets the interface receive frames for these Ethernet addresses, too: VRRP's virtual ones, and
+    /// groups. Replaces the last list.
+    ///
+    /// # Errors
+    /// When the interface is gone or takes no more addresses.
+    pub fn listen(&mut self, addresses: &BTreeSet<Mac>) -> io::Result<()> {
+        self.memberships.replace(addresses)
+    }
+
+    /// Lets the interface receive neighbour solicitations for these addresses. Replaces the last
+    /// list.
+    ///
+    /// # Errors
+    /// When the interface is gone or takes no more groups.
+    pub fn listen_for_solicitations(&mut self, owned: &BTreeSet<Ipv6Addr>) -> io::Result<()> {
+        self.memberships.replace_solicited(owned)
+    }
 }
 
 /// Why an interface cannot be attached to.
@@ -72,11 +100,32 @@ pub fn attach(request: &Attach<'_>) -> Result<(Attachment, Vec<Port>), AttachErr
     let index = if_nametoindex(request.interface)
         .map_err(|_| AttachError::NoInterface(interface.clone()))?;
     let backend = request.backend.unwrap_or(Backend::Ring);
-    let ports = match backend {
-        Backend::Ring => link::mtu(&interface)
-            .and_then(|mtu| ring::open(index, request.port, mtu, request.workers.max(1))),
+    let refused = |source| AttachError::Refused { interface: interface.clone(), backend, source };
+    let open = || match backend {
+        Backend::Ring => {
+            link::mac(&interface)?;
+            let mtu = link::mtu(&interface)?;
+            ring::open(index, request.port, mtu, request.workers.max(1), request.steering)
+        }
     };
-    let ports = ports.map_err(|source| AttachError::Refused { interface, backend, source })?;
+    let mut ports = open().map_err(refused)?;
+    let memberships = ring::Memberships::open(index).map_err(refused)?;
+    let guard = match request.steering {
+        Some(steering) => steering.guard(index).map_err(|error| describe(&error)),
+        None => Err("steering is off".to_owned()),
+    };
+    for port in &mut ports {
+        port.withheld = guard.is_ok();
+        if guard.is_err() {
+            port.host = Box::new(Unreachable);
+        }
+    }
     let reason = "packet sockets work on every interface and keep offloads".to_owned();
-    Ok((Attachment { index, backend, reason }, ports))
+    Ok((Attachment { index, backend, reason, guard, memberships }, ports))
+}
+
+/// An error with its causes, in one line.
+fn describe(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

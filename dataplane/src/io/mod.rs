@@ -1,6 +1,7 @@
 //! Where frames come from and go to: everything with side effects, behind two traits.
 
 mod advice;
+pub mod bpf;
 mod choose;
 mod link;
 pub mod memory;
@@ -8,6 +9,7 @@ pub mod memory;
 mod netns;
 pub mod pcap;
 pub mod ring;
+pub mod steer;
 
 pub use advice::{huge_pages, prefetch};
 pub use choose::{Attach, AttachError, Attachment, Backend, attach};

@@ -5,6 +5,7 @@
 //! headers, which carry partial checksums and segment sizes.
 #![allow(unsafe_code)]
 
+mod membership;
 mod receive;
 mod socket;
 #[cfg(test)]
@@ -12,21 +13,31 @@ mod tests;
 mod transmit;
 mod vnet;
 
+pub use membership::Memberships;
 pub use receive::RingReceive;
 pub use socket::{LinkState, PacketSocket};
-pub use transmit::RingTransmit;
+pub use transmit::{HostTransmit, RingTransmit};
 
-use super::{Port, Unreachable};
+use super::steer::Steering;
+use super::{Port, Transmit, Unreachable};
 use crate::table::PortId;
 use std::io;
+use std::os::fd::AsFd;
 
 /// Opens one interface for `workers` workers; each gets its share of the flows. `mtu` is that of the
-/// interface, in bytes.
+/// interface, in bytes. With `steering` only frames that belong to the dataplane are received.
+/// [`Port::withheld`] is false until the interface is guarded.
 ///
 /// # Errors
 /// Without `CAP_NET_RAW`, or when the interface is gone; with more than one worker also when it is
 /// down.
-pub fn open(interface: u32, port: PortId, mtu: usize, workers: usize) -> io::Result<Vec<Port>> {
+pub fn open(
+    interface: u32,
+    port: PortId,
+    mtu: usize,
+    workers: usize,
+    steering: Option<&Steering>,
+) -> io::Result<Vec<Port>> {
     let mut rings = Vec::with_capacity(workers);
     let mut group = None;
     for _ in 0..workers {
@@ -41,11 +52,18 @@ pub fn open(interface: u32, port: PortId, mtu: usize, workers: usize) -> io::Res
     }
     let mut ports = Vec::with_capacity(workers);
     for ring in rings {
-        ring.socket().hold(false)?;
+        match steering {
+            Some(steering) => steering.filter(ring.socket().as_fd()).map_err(io::Error::other)?,
+            None => ring.socket().hold(false)?,
+        }
+        let host: Box<dyn Transmit> = match steering {
+            Some(_) => Box::new(HostTransmit::open(interface)?),
+            None => Box::new(Unreachable),
+        };
         ports.push(Port {
             receive: Box::new(ring),
             transmit: Box::new(RingTransmit::open(interface)?),
-            host: Box::new(Unreachable),
+            host,
             withheld: false,
         });
     }

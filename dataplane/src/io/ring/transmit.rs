@@ -2,6 +2,7 @@
 
 use super::socket::PacketSocket;
 use super::vnet;
+use crate::io::steer::{self, REINJECTED};
 use crate::io::{BATCH, Sent, Transmit};
 use crate::packet_path::Frame;
 use arrayvec::ArrayVec;
@@ -24,6 +25,36 @@ impl RingTransmit {
         let socket = PacketSocket::open(interface)?;
         socket.enlarge_send_memory()?;
         Ok(Self { socket })
+    }
+}
+
+/// The way into the host's stack: sends out of the interface with a mark, at which the steering
+/// program turns the frame round, so that it comes in by the interface. Needs a guarded interface;
+/// without a guard the frames would really leave.
+#[derive(Debug)]
+pub struct HostTransmit(RingTransmit);
+
+impl HostTransmit {
+    /// Opens it for one interface.
+    ///
+    /// # Errors
+    /// Without `CAP_NET_ADMIN`, or when there is no such interface.
+    pub fn open(interface: u32) -> io::Result<Self> {
+        let transmit = RingTransmit::open(interface)?;
+        transmit.socket.set_at(libc::SOL_SOCKET, libc::SO_MARK, &REINJECTED)?;
+        Ok(Self(transmit))
+    }
+}
+
+impl Transmit for HostTransmit {
+    fn send(&mut self, frames: &mut [Frame<'_>], selected: u64) -> io::Result<Sent> {
+        let mut missing = selected;
+        for (index, frame) in frames.iter().enumerate().take(BATCH) {
+            if steer::is_copy(frame.bytes()) {
+                missing &= !(1 << index);
+            }
+        }
+        self.0.send(frames, missing)
     }
 }
 

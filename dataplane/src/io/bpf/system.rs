@@ -1,0 +1,461 @@
+//! bpf(2): maps, programs, links. Structures follow `union bpf_attr` in include/uapi/linux/bpf.h; the
+//! kernel takes what lies beyond the given length as zero.
+
+use super::Instruction;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+const MAP_CREATE: i32 = 0;
+const MAP_UPDATE: i32 = 2;
+const MAP_DELETE: i32 = 3;
+const PROG_LOAD: i32 = 5;
+const PROG_TEST_RUN: i32 = 10;
+const LINK_CREATE: i32 = 28;
+
+/// Only needed room is allocated (`BPF_F_NO_PREALLOC`).
+const NO_PREALLOCATION: u32 = 1;
+
+/// Room for what the verifier has to say about a refused program.
+const LOG_BYTES: usize = 1 << 20;
+
+/// What bpf(2) refuses.
+#[derive(Debug, thiserror::Error)]
+pub enum BpfError {
+    /// A map cannot be made.
+    #[error("the kernel refuses the BPF map {name}")]
+    Map {
+        /// The map's name.
+        name: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A program cannot be loaded.
+    #[error("the kernel refuses the BPF program {name}: {verdict}")]
+    Program {
+        /// The program's name.
+        name: &'static str,
+        /// The end of the verifier's log.
+        verdict: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The program's text is wrong.
+    #[error(transparent)]
+    Assemble(#[from] super::AssembleError),
+    /// A program cannot be attached, an entry cannot be written.
+    #[error("{action}")]
+    Action {
+        /// What was tried.
+        action: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+impl BpfError {
+    /// The kernel's error number, if it was the kernel that refused.
+    pub fn errno(&self) -> Option<i32> {
+        match self {
+            Self::Map { source, .. }
+            | Self::Program { source, .. }
+            | Self::Action { source, .. } => source.raw_os_error(),
+            Self::Assemble(_) => None,
+        }
+    }
+}
+
+/// Kinds of map.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MapKind {
+    /// Hash table.
+    Hash,
+    /// Longest prefix match.
+    Prefixes,
+    /// Sockets, here to see whether a process is alive.
+    Sockets,
+    /// XDP sockets by queue.
+    XdpSockets,
+}
+
+/// A map.
+#[derive(Debug)]
+pub struct Map {
+    descriptor: OwnedFd,
+    key_bytes: usize,
+    value_bytes: usize,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct MapCreate {
+    map_type: u32,
+    key_size: u32,
+    value_size: u32,
+    max_entries: u32,
+    map_flags: u32,
+    inner_map_fd: u32,
+    numa_node: u32,
+    map_name: [u8; 16],
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct MapElement {
+    map_fd: u32,
+    padding: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+impl Map {
+    /// Makes a map.
+    ///
+    /// # Errors
+    /// Without `CAP_BPF` and `CAP_NET_ADMIN`, or when the kernel is too old for the kind.
+    pub fn new(
+        kind: MapKind,
+        name: &'static str,
+        key_bytes: usize,
+        value_bytes: usize,
+        entries: u32,
+    ) -> Result<Self, BpfError> {
+        let (map_type, map_flags) = match kind {
+            MapKind::Hash => (1, NO_PREALLOCATION),
+            MapKind::Prefixes => (11, NO_PREALLOCATION),
+            MapKind::Sockets => (15, 0),
+            MapKind::XdpSockets => (17, 0),
+        };
+        let request = MapCreate {
+            map_type,
+            key_size: key_bytes as u32,
+            value_size: value_bytes as u32,
+            max_entries: entries,
+            map_flags,
+            map_name: object_name(name),
+            ..MapCreate::default()
+        };
+        let descriptor =
+            create(MAP_CREATE, &request).map_err(|source| BpfError::Map { name, source })?;
+        Ok(Self { descriptor, key_bytes, value_bytes })
+    }
+
+    /// Writes an entry, whether it was there or not.
+    ///
+    /// # Errors
+    /// When the map is full, or key or value have the wrong size.
+    pub fn insert(&self, key: &[u8], value: &[u8]) -> Result<(), BpfError> {
+        let action = "write a BPF map entry";
+        if key.len() != self.key_bytes || value.len() != self.value_bytes {
+            let source = io::ErrorKind::InvalidInput.into();
+            return Err(BpfError::Action { action, source });
+        }
+        let request = self.element(key, Some(value));
+        // SAFETY: the request points to a key and a value of the map's sizes, which outlive the call.
+        unsafe { bpf(MAP_UPDATE, &request) }
+            .map(drop)
+            .map_err(|source| BpfError::Action { action, source })
+    }
+
+    /// Removes an entry. Not finding it is fine.
+    ///
+    /// # Errors
+    /// When the key has the wrong size.
+    pub fn remove(&self, key: &[u8]) -> Result<(), BpfError> {
+        let action = "remove a BPF map entry";
+        if key.len() != self.key_bytes {
+            let source = io::ErrorKind::InvalidInput.into();
+            return Err(BpfError::Action { action, source });
+        }
+        // SAFETY: the request points to a key of the map's size, which outlives the call.
+        match unsafe { bpf(MAP_DELETE, &self.element(key, None)) } {
+            Err(source) if source.raw_os_error() != Some(libc::ENOENT) => {
+                Err(BpfError::Action { action, source })
+            }
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
+    fn element(&self, key: &[u8], value: Option<&[u8]>) -> MapElement {
+        MapElement {
+            map_fd: self.descriptor.as_raw_fd().cast_unsigned(),
+            key: key.as_ptr() as u64,
+            value: value.map_or(0, |value| value.as_ptr() as u64),
+            ..MapElement::default()
+        }
+    }
+}
+
+impl AsFd for Map {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+}
+
+/// Where programs run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ProgramKind {
+    /// On a socket; returns how many bytes of the frame the socket gets.
+    SocketFilter,
+    /// At the traffic control hooks of an interface.
+    TrafficControl,
+    /// In the driver, before the stack.
+    Xdp,
+}
+
+/// A loaded program.
+#[derive(Debug)]
+pub struct Program {
+    descriptor: OwnedFd,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct ProgLoad {
+    prog_type: u32,
+    insn_cnt: u32,
+    insns: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log_buf: u64,
+    kern_version: u32,
+    prog_flags: u32,
+    prog_name: [u8; 16],
+    prog_ifindex: u32,
+    expected_attach_type: u32,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct TestRun {
+    prog_fd: u32,
+    retval: u32,
+    data_size_in: u32,
+    data_size_out: u32,
+    data_in: u64,
+    data_out: u64,
+    repeat: u32,
+    duration: u32,
+    ctx_size_in: u32,
+    ctx_size_out: u32,
+    ctx_in: u64,
+    ctx_out: u64,
+}
+
+/// What a test run gave.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Outcome {
+    /// What the program returned.
+    pub returned: i32,
+    /// Mean time of one run, in nanoseconds.
+    pub nanoseconds: u32,
+}
+
+impl Program {
+    /// Loads a program.
+    ///
+    /// # Errors
+    /// Without `CAP_BPF` and `CAP_NET_ADMIN`, when the kernel is too old, or when its verifier finds
+    /// a mistake.
+    pub fn load(
+        kind: ProgramKind,
+        name: &'static str,
+        code: &[Instruction],
+    ) -> Result<Self, BpfError> {
+        let prog_type = match kind {
+            ProgramKind::SocketFilter => 1,
+            ProgramKind::TrafficControl => 3,
+            ProgramKind::Xdp => 6,
+        };
+        let mut request = ProgLoad {
+            prog_type,
+            insn_cnt: code.len() as u32,
+            insns: code.as_ptr() as u64,
+            license: c"Dual MIT/GPL".as_ptr() as u64,
+            prog_name: object_name(name),
+            ..ProgLoad::default()
+        };
+        if let Ok(descriptor) = create(PROG_LOAD, &request) {
+            return Ok(Self { descriptor });
+        }
+        // Once more, to hear why.
+        let mut log = vec![0u8; LOG_BYTES];
+        request.log_level = 1;
+        request.log_size = LOG_BYTES as u32;
+        request.log_buf = log.as_mut_ptr() as u64;
+        match create(PROG_LOAD, &request) {
+            Ok(descriptor) => Ok(Self { descriptor }),
+            Err(source) => {
+                let text = log.split(|byte| *byte == 0).next().unwrap_or_default();
+                let text = String::from_utf8_lossy(text);
+                let lines: Vec<&str> = text.lines().rev().take(12).collect();
+                let verdict = lines.into_iter().rev().collect::<Vec<_>>().join("\n");
+                Err(BpfError::Program { name, verdict, source })
+            }
+        }
+    }
+
+    /// Runs the program `repeat` times on a frame that is said to have come in on `interface`, of
+    /// the current network namespace; 0 for none.
+    ///
+    /// # Errors
+    /// When the frame is shorter than an Ethernet header, or the kernel refuses.
+    pub fn test_run(
+        &self,
+        kind: ProgramKind,
+        frame: &[u8],
+        interface: u32,
+        mark: u32,
+        repeat: u32,
+    ) -> Result<Outcome, BpfError> {
+        // struct __sk_buff: mark is the third word, ingress_ifindex the tenth, ifindex the eleventh.
+        let mut context = [0u32; 48];
+        context[2] = mark;
+        context[10] = interface;
+        let mut request = TestRun {
+            prog_fd: self.descriptor.as_raw_fd().cast_unsigned(),
+            data_size_in: frame.len() as u32,
+            data_in: frame.as_ptr() as u64,
+            repeat,
+            ..TestRun::default()
+        };
+        if kind != ProgramKind::Xdp {
+            request.ctx_in = context.as_ptr() as u64;
+            request.ctx_size_in = size_of_val(&context) as u32;
+        }
+        // SAFETY: frame and context outlive the call and are as long as the request says; the kernel
+        // writes nothing but the request's own result fields.
+        unsafe { bpf_mut(PROG_TEST_RUN, &mut request) }
+            .map_err(|source| BpfError::Action { action: "run a BPF program", source })?;
+        Ok(Outcome { returned: request.retval.cast_signed(), nanoseconds: request.duration })
+    }
+
+    /// Puts the program on a socket, for as long as the socket lives.
+    ///
+    /// # Errors
+    /// When it is no socket filter.
+    pub fn filter(&self, socket: BorrowedFd<'_>) -> Result<(), BpfError> {
+        let program = self.descriptor.as_raw_fd();
+        // SAFETY: the option's value is one descriptor, which outlives the call.
+        let result = unsafe {
+            libc::setsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_ATTACH_BPF,
+                (&raw const program).cast(),
+                size_of_val(&program) as libc::socklen_t,
+            )
+        };
+        if result == 0 {
+            return Ok(());
+        }
+        let source = io::Error::last_os_error();
+        Err(BpfError::Action { action: "filter a socket", source })
+    }
+}
+
+impl AsFd for Program {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+}
+
+/// Where a program is attached to an interface.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AttachPoint {
+    /// Traffic control, arriving frames, after captures have seen them. Linux 6.6.
+    Ingress,
+    /// Traffic control, leaving frames, before captures see them. Linux 6.6.
+    Egress,
+    /// In the driver.
+    XdpNative,
+    /// Before the stack, for drivers without support.
+    XdpGeneric,
+}
+
+/// An attached program; dropping it, or the death of the process, detaches it.
+#[derive(Debug)]
+pub struct Link {
+    _descriptor: OwnedFd,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct LinkCreate {
+    prog_fd: u32,
+    target_ifindex: u32,
+    attach_type: u32,
+    flags: u32,
+    relative: u64,
+    expected_revision: u64,
+}
+
+impl Link {
+    /// Attaches a program to an interface, before others of its kind.
+    ///
+    /// # Errors
+    /// When the interface is gone, its driver or the kernel does not support it, or (XDP) another
+    /// program is there.
+    pub fn new(program: &Program, interface: u32, point: AttachPoint) -> Result<Self, BpfError> {
+        const BEFORE: u32 = 1 << 3;
+        const XDP_SKB_MODE: u32 = 1 << 1;
+        const XDP_DRIVER_MODE: u32 = 1 << 2;
+        let (attach_type, flags) = match point {
+            AttachPoint::Ingress => (46, BEFORE),
+            AttachPoint::Egress => (47, BEFORE),
+            AttachPoint::XdpNative => (37, XDP_DRIVER_MODE),
+            AttachPoint::XdpGeneric => (37, XDP_SKB_MODE),
+        };
+        let request = LinkCreate {
+            prog_fd: program.descriptor.as_raw_fd().cast_unsigned(),
+            target_ifindex: interface,
+            attach_type,
+            flags,
+            ..LinkCreate::default()
+        };
+        let action = "attach a BPF program to an interface";
+        create(LINK_CREATE, &request)
+            .map(|descriptor| Self { _descriptor: descriptor })
+            .map_err(|source| BpfError::Action { action, source })
+    }
+}
+
+/// Names in the kernel have at most 15 characters.
+fn object_name(name: &str) -> [u8; 16] {
+    let mut field = [0; 16];
+    for (to, from) in field.iter_mut().zip(name.bytes().take(15)) {
+        *to = from;
+    }
+    field
+}
+
+fn create<T>(command: i32, request: &T) -> io::Result<OwnedFd> {
+    // SAFETY: callers pass the structure of `command`, whose pointers outlive the call; the result is
+    // a new descriptor.
+    unsafe {
+        let descriptor = bpf(command, request)?;
+        let descriptor = i32::try_from(descriptor).map_err(|_| io::ErrorKind::InvalidData)?;
+        Ok(OwnedFd::from_raw_fd(descriptor))
+    }
+}
+
+/// # Safety
+/// `request` must be the structure that `command` takes, and its pointers valid.
+unsafe fn bpf<T>(command: i32, request: &T) -> io::Result<i64> {
+    // SAFETY: as the caller promises; these commands do not write into the structure itself.
+    let result = unsafe {
+        libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(request), size_of::<T>())
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// # Safety
+/// As [`bpf`], for commands that write results into the structure.
+unsafe fn bpf_mut<T>(command: i32, request: &mut T) -> io::Result<i64> {
+    // SAFETY: as the caller promises.
+    let result = unsafe {
+        libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(request), size_of::<T>())
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}

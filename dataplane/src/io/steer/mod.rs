@@ -1,0 +1,188 @@
+//! What must not reach the host's stack, and how it gets there after all.
+//!
+//! The kernel shows every arriving frame to packet sockets first and to its own stack then. A BPF
+//! program on the socket lets in what belongs to the dataplane, and the same program at the
+//! interface's ingress hook drops it. A frame that the packet path finds to be the host's is sent out
+//! of the interface with a mark; a program at the egress hook turns it round, and it comes in as if
+//! it had just arrived. All programs are held by descriptors: when the process dies, by whatever
+//! death, the host's networking is as before.
+#![allow(unsafe_code)]
+
+mod judge;
+mod program;
+mod rules;
+#[cfg(test)]
+mod tests;
+
+pub use judge::{Judgement, addressed, is_copy, judge};
+pub use program::REINJECTED;
+pub use rules::{Endpoint, Ports, SteeringRules, Tables};
+
+use super::bpf::{AttachPoint, BpfError, Link, Map, MapKind, Program, ProgramKind};
+use program::{Hook, MapFds};
+use rules::{Address, AddressEntry, EndpointKey};
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Most addresses, endpoints, prefixes, and Ethernet addresses that can be steered. Rules beyond
+/// them are refused as a whole.
+const ADDRESSES: u32 = 1 << 17;
+const ENDPOINTS: u32 = 1 << 18;
+const PREFIXES: u32 = 1 << 12;
+const MACS: u32 = 1 << 10;
+
+/// The maps and programs that all attached interfaces share.
+#[derive(Debug)]
+pub struct Steering {
+    addresses: Map,
+    endpoints: Map,
+    prefixes: Map,
+    macs: Map,
+    tap: Program,
+    ingress: Program,
+    egress: Program,
+    applied: Mutex<Arc<Tables>>,
+}
+
+/// What keeps one interface's claimed frames from the host. Dropping it gives them back.
+#[derive(Debug)]
+pub struct Guard {
+    _links: [Link; 2],
+}
+
+impl Steering {
+    /// Loads everything, with no rules: nothing is claimed.
+    ///
+    /// # Errors
+    /// Without `CAP_BPF` and `CAP_NET_ADMIN`, or when the kernel refuses.
+    pub fn new() -> Result<Self, BpfError> {
+        let addresses = Map::new(MapKind::Hash, "viaduct_address", 16, 8, ADDRESSES)?;
+        let endpoints = Map::new(MapKind::Hash, "viaduct_endpnt", 20, 4, ENDPOINTS)?;
+        let prefixes = Map::new(MapKind::Prefixes, "viaduct_prefix", 20, 4, PREFIXES)?;
+        let macs = Map::new(MapKind::Hash, "viaduct_mac", 12, 4, MACS)?;
+        let descriptor = |map: &Map| map.as_fd().as_raw_fd();
+        let maps = MapFds {
+            addresses: descriptor(&addresses),
+            endpoints: descriptor(&endpoints),
+            prefixes: descriptor(&prefixes),
+            macs: descriptor(&macs),
+        };
+        let tap = program::judging(Hook::Tap, maps)?;
+        let ingress = program::judging(Hook::Ingress, maps)?;
+        Ok(Self {
+            tap: Program::load(ProgramKind::SocketFilter, "viaduct_tap", &tap)?,
+            ingress: Program::load(ProgramKind::TrafficControl, "viaduct_ingress", &ingress)?,
+            egress: Program::load(
+                ProgramKind::TrafficControl,
+                "viaduct_egress",
+                &program::turning()?,
+            )?,
+            addresses,
+            endpoints,
+            prefixes,
+            macs,
+            applied: Mutex::default(),
+        })
+    }
+
+    /// Makes these rules the ones that count, by writing only what differs from the last ones.
+    /// Frames that arrive meanwhile meet the old or the new rule of each address and endpoint.
+    ///
+    /// # Errors
+    /// When there are more rules than the maps hold; the last rules are in force then.
+    pub fn apply(&self, rules: &SteeringRules) -> Result<(), BpfError> {
+        let mut applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
+        let wanted = Tables::from(rules);
+        if let Err(error) = self.write(&applied, &wanted) {
+            // Going back needs no room, so it cannot fail for the same reason.
+            self.write(&wanted, &applied)?;
+            return Err(error);
+        }
+        *applied = Arc::new(wanted);
+        Ok(())
+    }
+
+    fn write(&self, old: &Tables, new: &Tables) -> Result<(), BpfError> {
+        let word = |number: u32| number.to_ne_bytes();
+        replace(&self.prefixes, &old.prefixes, &new.prefixes, prefix_key, |v| word((*v).into()))?;
+        replace(&self.endpoints, &old.endpoints, &new.endpoints, endpoint_key, |v| word(*v))?;
+        replace(&self.addresses, &old.addresses, &new.addresses, |key| *key, address_value)?;
+        let present = |macs: &BTreeSet<_>| macs.iter().map(|mac| (*mac, 1)).collect();
+        replace(&self.macs, &present(&old.macs), &present(&new.macs), mac_key, |v| word(*v))
+    }
+
+    /// The tables last applied, for judging frames without a kernel.
+    pub fn tables(&self) -> Arc<Tables> {
+        Arc::clone(&self.applied.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Lets only the dataplane's frames into a packet socket.
+    ///
+    /// # Errors
+    /// When it is not a packet socket.
+    pub fn filter(&self, socket: BorrowedFd<'_>) -> Result<(), BpfError> {
+        self.tap.filter(socket)
+    }
+
+    /// Keeps the dataplane's frames on an interface from the host. To be called once its packet
+    /// sockets are open.
+    ///
+    /// # Errors
+    /// Before Linux 6.6, or when the interface is gone.
+    pub fn guard(&self, interface: u32) -> Result<Guard, BpfError> {
+        // The way back first: a frame must not be dropped before it can be given back.
+        let egress = Link::new(&self.egress, interface, AttachPoint::Egress)?;
+        let ingress = Link::new(&self.ingress, interface, AttachPoint::Ingress)?;
+        Ok(Guard { _links: [ingress, egress] })
+    }
+}
+
+/// Brings a map from the entries `old` to the entries `new`: additions and changes first, so that
+/// nothing that stays is ever missing.
+fn replace<K: Ord, V: PartialEq, const KEY: usize, const VALUE: usize>(
+    map: &Map,
+    old: &BTreeMap<K, V>,
+    new: &BTreeMap<K, V>,
+    key: impl Fn(&K) -> [u8; KEY],
+    value: impl Fn(&V) -> [u8; VALUE],
+) -> Result<(), BpfError> {
+    for (k, v) in new.iter().filter(|(k, v)| old.get(k) != Some(v)) {
+        map.insert(&key(k), &value(v))?;
+    }
+    for k in old.keys().filter(|k| !new.contains_key(k)) {
+        map.remove(&key(k))?;
+    }
+    Ok(())
+}
+
+fn endpoint_key(key: &EndpointKey) -> [u8; 20] {
+    let mut bytes = [0; 20];
+    bytes[..16].copy_from_slice(&key.address);
+    bytes[16..18].copy_from_slice(&key.port.to_be_bytes());
+    bytes[18] = key.protocol;
+    bytes[19] = key.side as u8;
+    bytes
+}
+
+fn address_value(entry: &AddressEntry) -> [u8; 8] {
+    let mut bytes = [0; 8];
+    bytes[..4].copy_from_slice(&entry.flags.to_ne_bytes());
+    bytes[4..6].copy_from_slice(&entry.low.to_ne_bytes());
+    bytes[6..].copy_from_slice(&entry.high.to_ne_bytes());
+    bytes
+}
+
+fn prefix_key((length, address): &(u8, Address)) -> [u8; 20] {
+    let mut bytes = [0; 20];
+    bytes[..4].copy_from_slice(&u32::from(*length).to_ne_bytes());
+    bytes[4..].copy_from_slice(address);
+    bytes
+}
+
+fn mac_key((interface, mac): &(u32, crate::table::Mac)) -> [u8; 12] {
+    let mut bytes = [0; 12];
+    bytes[..4].copy_from_slice(&interface.to_ne_bytes());
+    bytes[4..10].copy_from_slice(mac);
+    bytes
+}

@@ -1,0 +1,231 @@
+//! Steering between real hosts: a client, and a director whose stack must not notice.
+#![allow(clippy::disallowed_methods)]
+
+use super::*;
+use crate::io::{Attach, Attachment, Batch, Port, attach};
+use crate::table::PortId;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+const SECOND: Duration = Duration::from_secs(1);
+const SOON: Duration = Duration::from_millis(300);
+
+/// A client 10.9.0.2 and a director 10.9.0.1 that also has the VIP 10.9.0.10 on its interface.
+fn client_and_director() -> (Host, Host) {
+    let (client, director) = (Host::new(), Host::new());
+    client.join("c0", &director, "d0");
+    client.ip("addr add 10.9.0.2/24 dev c0");
+    director.ip("addr add 10.9.0.1/24 dev d0");
+    director.ip("addr add 10.9.0.10/24 dev d0");
+    (client, director)
+}
+
+fn web_on_the_vip() -> SteeringRules {
+    SteeringRules {
+        owned: [ip("10.9.0.10")].into(),
+        services: [endpoint(Protocol::Tcp, "10.9.0.10", Ports::One(80))].into(),
+        local: [ip("10.9.0.1"), ip("10.9.0.10")].into(),
+        ..SteeringRules::default()
+    }
+}
+
+fn attached(rules: &SteeringRules) -> (Steering, Attachment, Port) {
+    let steering = Steering::new().unwrap();
+    steering.apply(rules).unwrap();
+    let (attachment, mut ports) = attach(&Attach {
+        interface: "d0",
+        port: PortId(0),
+        backend: None,
+        workers: 1,
+        steering: Some(&steering),
+    })
+    .unwrap();
+    attachment.guard.as_ref().expect("this kernel has tcx");
+    let port = ports.remove(0);
+    assert!(port.withheld);
+    (steering, attachment, port)
+}
+
+/// Serves connections with their own bytes until the test ends.
+fn echo_server(host: &Host, at: &str) {
+    let at: SocketAddr = at.parse().unwrap();
+    let listener = host.run(move || TcpListener::bind(at).unwrap());
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            thread::spawn(move || {
+                let mut buffer = vec![0; 1 << 16];
+                while let Ok(count @ 1..) = stream.read(&mut buffer) {
+                    if stream.write_all(&buffer[..count]).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+    });
+}
+
+fn connect(host: &Host, to: &str, patience: Duration) -> std::io::Result<TcpStream> {
+    let to: SocketAddr = to.parse().unwrap();
+    host.run(move || TcpStream::connect_timeout(&to, patience))
+}
+
+/// Sends `count` bytes and reads them back.
+fn transfer(stream: &TcpStream, count: usize) {
+    let data: Vec<u8> = (0..count).map(|i| (i / 7) as u8).collect();
+    let sent = data.clone();
+    let mut writer = stream.try_clone().unwrap();
+    let writing = thread::spawn(move || writer.write_all(&sent));
+    let mut got = vec![0; count];
+    let mut reader = stream.try_clone().unwrap();
+    reader.set_read_timeout(Some(10 * SECOND)).unwrap();
+    reader.read_exact(&mut got).unwrap();
+    assert!(got == data, "what comes back is what was sent");
+    writing.join().unwrap().unwrap();
+}
+
+fn received(port: &mut Port, patience: u16) -> Vec<Vec<u8>> {
+    let descriptor = port.receive.descriptor().unwrap();
+    let timeout = PollTimeout::from(patience);
+    poll(&mut [PollFd::new(descriptor, PollFlags::POLLIN)], timeout).unwrap();
+    let mut batch = Batch::new();
+    port.receive.receive(&mut batch).unwrap();
+    let frames = batch.iter().map(|frame| frame.bytes().to_vec()).collect();
+    drop(batch);
+    port.receive.release(0);
+    frames
+}
+
+#[test]
+fn a_service_is_withheld_from_the_host_and_everything_else_is_not() {
+    let (client, director) = client_and_director();
+    echo_server(&director, "10.9.0.10:80");
+    echo_server(&director, "10.9.0.10:22");
+    echo_server(&director, "10.9.0.1:80");
+    connect(&client, "10.9.0.10:80", SECOND).expect("before, the host answers");
+    let (steering, attachment, mut port) = director.run(|| attached(&web_on_the_vip()));
+    let error = connect(&client, "10.9.0.10:80", SOON).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::TimedOut, "the host stays silent: no RST");
+    let frames = received(&mut port, 1000);
+    assert!(frames.iter().any(|frame| frame[23] == 6 && frame[36..38] == [0, 80]));
+    for to in ["10.9.0.10:22", "10.9.0.1:80"] {
+        transfer(&connect(&client, to, SECOND).unwrap(), 100_000);
+    }
+    let frames = received(&mut port, 0);
+    let foreign = |frame: &&Vec<u8>| frame[12..14] == [8, 0] && frame[36..38] != [0, 80];
+    assert_eq!(frames.iter().filter(foreign).count(), 0, "host traffic does not load the ring");
+    drop((attachment, port, steering));
+    connect(&client, "10.9.0.10:80", SECOND).expect("afterwards, the host answers again");
+}
+
+#[test]
+fn frames_given_back_reach_the_host_as_if_they_had_just_arrived() {
+    let (client, director) = client_and_director();
+    echo_server(&director, "10.9.0.10:80");
+    let (steering, attachment, mut port) = director.run(|| attached(&web_on_the_vip()));
+    let (stop, given) = (AtomicBool::new(false), AtomicU64::new(0));
+    thread::scope(|scope| {
+        scope.spawn(|| give_everything_back(&mut port, &stop, &given));
+        let stream = connect(&client, "10.9.0.10:80", 5 * SECOND).unwrap();
+        transfer(&stream, 20_000_000);
+        stop.store(true, Ordering::Relaxed);
+    });
+    let given = given.load(Ordering::Relaxed);
+    // 20 MB in at most 64 KiB a frame, and far fewer frames than 1,448-byte segments.
+    assert!((300..10_000).contains(&given), "{given} frames");
+    drop((attachment, steering));
+}
+
+fn give_everything_back(port: &mut Port, stop: &AtomicBool, given: &AtomicU64) {
+    while !stop.load(Ordering::Relaxed) {
+        let descriptor = port.receive.descriptor().unwrap();
+        poll(&mut [PollFd::new(descriptor, PollFlags::POLLIN)], PollTimeout::from(50u16)).unwrap();
+        let mut batch = Batch::new();
+        port.receive.receive(&mut batch).unwrap();
+        let count = batch.len() as u32;
+        if count > 0 {
+            let sent = port.host.send(&mut batch, u64::MAX >> (64 - count)).unwrap();
+            assert_eq!(sent, crate::io::Sent::default());
+        }
+        given.fetch_add(count.into(), Ordering::Relaxed);
+        drop(batch);
+        port.receive.release(0);
+    }
+}
+
+#[test]
+fn a_frame_for_a_virtual_ethernet_address_is_delivered_too() {
+    let (client, director) = client_and_director();
+    let index = director.index("d0");
+    let receiver = director.run(|| UdpSocket::bind("10.9.0.10:5353").unwrap());
+    receiver.set_read_timeout(Some(SECOND)).unwrap();
+    let mut rules = web_on_the_vip();
+    rules.services.insert(endpoint(Protocol::Udp, "10.9.0.10", Ports::One(5353)));
+    rules.macs.insert((index, VIRTUAL));
+    let (_steering, mut attachment, mut port) = director.run(move || attached(&rules));
+    attachment.listen(&[VIRTUAL].into()).unwrap();
+    client.ip("neigh add 10.9.0.10 lladdr 00:00:5e:00:01:32 dev c0");
+    client.run(|| {
+        UdpSocket::bind("0.0.0.0:0").unwrap().send_to(b"hello", "10.9.0.10:5353").unwrap();
+    });
+    let mut batch = Batch::new();
+    let descriptor = port.receive.descriptor().unwrap();
+    poll(&mut [PollFd::new(descriptor, PollFlags::POLLIN)], PollTimeout::from(1000u16)).unwrap();
+    port.receive.receive(&mut batch).unwrap();
+    assert_eq!(batch.len(), 1);
+    assert_eq!(batch[0].bytes()[..6], VIRTUAL);
+    port.host.send(&mut batch, 1).unwrap();
+    let mut buffer = [0; 16];
+    assert_eq!(receiver.recv(&mut buffer).unwrap(), 5);
+}
+
+#[test]
+fn answers_to_neighbour_resolution_reach_both() {
+    let (_client, director) = client_and_director();
+    let (_steering, _attachment, mut port) = director.run(|| attached(&web_on_the_vip()));
+    director.sh("ping -c 1 -W 2 10.9.0.2");
+    let frames = received(&mut port, 1000);
+    let reply = |frame: &Vec<u8>| frame[12..14] == [8, 6] && frame[21] == 2;
+    assert!(frames.iter().any(reply), "{frames:02x?}");
+}
+
+#[test]
+fn kill_9_leaves_nothing_behind() {
+    let (client, director) = client_and_director();
+    echo_server(&director, "10.9.0.10:80");
+    let (mut child, ready) = director.run(|| {
+        let mut child: Child = Command::new(std::env::current_exe().unwrap())
+            .args(["--ignored", "--exact", "--nocapture"])
+            .arg("io::steer::tests::live::hold_the_service_until_killed")
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut output = child.stdout.take().unwrap();
+        let mut said = Vec::new();
+        let mut byte = [0];
+        while !said.ends_with(b"attached") && output.read(&mut byte).unwrap() == 1 {
+            said.push(byte[0]);
+        }
+        (child, said.ends_with(b"attached"))
+    });
+    assert!(ready);
+    connect(&client, "10.9.0.10:80", SOON).expect_err("the child has taken the service");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    connect(&client, "10.9.0.10:80", 3 * SECOND).expect("the host has it back");
+    let left = director.sh("tc filter show dev d0 ingress; tc filter show dev d0 egress");
+    assert_eq!(left, "");
+}
+
+#[test]
+#[ignore = "the process that another test kills"]
+fn hold_the_service_until_killed() {
+    let _held = attached(&web_on_the_vip());
+    println!("attached");
+    thread::sleep(30 * SECOND);
+}
