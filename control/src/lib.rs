@@ -5,6 +5,7 @@
 
 pub mod compile;
 pub mod health;
+pub mod host;
 pub mod model;
 pub mod store;
 pub mod vrrp;

@@ -1,0 +1,176 @@
+//! The host's picture to what packets look up. Pure.
+
+use super::HostState;
+use dataplane::table::{Hops, Mac, PortId, PortInfo, Prefix, Route};
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+
+/// Compiles the next hops. `ports` are the attached interfaces by index; `heard` are neighbours that
+/// answered the dataplane itself and that the kernel need not know.
+pub fn hops(
+    host: &HostState,
+    ports: &BTreeMap<u32, PortId>,
+    heard: &BTreeMap<(PortId, IpAddr), Mac>,
+    generation: u64,
+) -> Hops {
+    let count = ports.values().map(|port| usize::from(port.0) + 1).max().unwrap_or(0);
+    let mut infos: Vec<Option<PortInfo>> = vec![None; count];
+    for (index, port) in ports {
+        if let Some(place) = infos.get_mut(usize::from(port.0)) {
+            *place = port_info(host, *index);
+        }
+    }
+    let routes = host
+        .routes
+        .iter()
+        .map(|route| Route {
+            prefix: route.prefix,
+            via: route.via,
+            port: route.link.and_then(|link| ports.get(&link)).copied(),
+            source: route.source,
+            mtu: u16::try_from(route.mtu).unwrap_or(0),
+            metric: route.metric,
+        })
+        .collect();
+    let mut neighbours: HashMap<(PortId, IpAddr), Mac> =
+        heard.iter().map(|(key, mac)| (*key, *mac)).collect();
+    // Where both know, the kernel is right: it notices when a neighbour moves.
+    for ((link, address), neighbour) in &host.neighbours {
+        if let Some(port) = ports.get(link) {
+            neighbours.insert((*port, *address), neighbour.mac);
+        }
+    }
+    let local = host
+        .addresses
+        .iter()
+        .map(|address| (address.prefix.address, ports.get(&address.link).copied()))
+        .collect();
+    Hops::new(infos, routes, neighbours, local, generation)
+}
+
+fn port_info(host: &HostState, index: u32) -> Option<PortInfo> {
+    let link = host.links.get(&index)?;
+    let own = host.addresses.iter().filter(|address| address.link == index);
+    let mut addresses: Vec<Prefix> = own.map(|address| address.prefix).collect();
+    // A link-local address is the last choice for anything that crosses a router.
+    addresses.sort_by_key(|prefix| is_link_local(&prefix.address));
+    Some(PortInfo {
+        name: link.name.clone(),
+        index,
+        mac: link.mac?,
+        mtu: u16::try_from(link.mtu).unwrap_or(u16::MAX),
+        addresses,
+    })
+}
+
+const fn is_link_local(address: &IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::{Address, Link, Neighbour, NeighbourState, Route as HostRoute};
+    use dataplane::table::NoHop;
+
+    const MAC: Mac = [2, 0, 0, 0, 0, 1];
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn prefix(text: &str, length: u8) -> Prefix {
+        Prefix { address: ip(text), length }
+    }
+
+    fn link(name: &str, last: u8) -> Link {
+        Link {
+            name: name.into(),
+            mac: Some([2, 0, 0, 0, 1, last]),
+            mtu: 1500,
+            loopback: false,
+            up: true,
+            carrier: true,
+        }
+    }
+
+    fn host() -> HostState {
+        let route = |block: &str, length, via: Option<&str>, link, metric| HostRoute {
+            prefix: prefix(block, length),
+            via: via.map(ip),
+            link,
+            source: None,
+            mtu: 0,
+            metric,
+        };
+        HostState {
+            links: [(2, link("eth0", 2)), (3, link("eth1", 3)), (4, link("mgmt", 4))].into(),
+            addresses: vec![
+                Address { link: 2, prefix: prefix("fe80::1", 64) },
+                Address { link: 2, prefix: prefix("2001:db8::1", 64) },
+                Address { link: 2, prefix: prefix("192.0.2.1", 24) },
+                Address { link: 3, prefix: prefix("10.0.0.1", 24) },
+            ],
+            routes: vec![
+                route("0.0.0.0", 0, Some("192.0.2.254"), Some(2), 100),
+                route("0.0.0.0", 0, Some("10.0.0.254"), Some(3), 200),
+                route("10.0.0.0", 24, None, Some(3), 0),
+                route("192.0.2.0", 24, None, Some(2), 0),
+                route("198.51.100.0", 24, None, Some(4), 0),
+                route("203.0.113.0", 24, None, None, 0),
+            ],
+            neighbours: [
+                ((2, ip("192.0.2.254")), Neighbour { mac: MAC, state: NeighbourState::Stale }),
+                ((4, ip("198.51.100.9")), Neighbour { mac: MAC, state: NeighbourState::Fresh }),
+            ]
+            .into(),
+        }
+    }
+
+    fn ports() -> BTreeMap<u32, PortId> {
+        [(2, PortId(0)), (3, PortId(1))].into()
+    }
+
+    #[test]
+    fn next_hops_follow_the_host_s_routes() {
+        let heard = [((PortId(1), ip("10.0.0.7")), [9; 6])].into();
+        let hops = hops(&host(), &ports(), &heard, 7);
+        let via_router = hops.resolve(&ip("8.8.8.8")).expect("default route");
+        assert_eq!((via_router.port, via_router.mac), (PortId(0), MAC));
+        assert_eq!(via_router.source_mac, [2, 0, 0, 0, 1, 2]);
+        assert_eq!(hops.resolve(&ip("10.0.0.7")).map(|hop| hop.mac), Ok([9; 6]));
+        let unresolved = NoHop::Unresolved { port: PortId(1), neighbour: ip("10.0.0.8") };
+        assert_eq!(hops.resolve(&ip("10.0.0.8")), Err(unresolved));
+        assert_eq!(hops.resolve(&ip("198.51.100.9")), Err(NoHop::NotAttached));
+        assert_eq!(hops.resolve(&ip("203.0.113.9")), Err(NoHop::NotAttached), "refusing route");
+        assert_eq!(hops.generation, 7);
+    }
+
+    #[test]
+    fn global_addresses_are_preferred_to_link_local_ones() {
+        let hops = hops(&host(), &ports(), &BTreeMap::new(), 1);
+        let port = hops.port(PortId(0)).expect("attached");
+        let addresses: Vec<_> = port.addresses.iter().map(|prefix| prefix.address).collect();
+        assert_eq!(addresses, [ip("2001:db8::1"), ip("192.0.2.1"), ip("fe80::1")]);
+        assert!(hops.is_local(&ip("10.0.0.1")));
+    }
+
+    #[test]
+    fn the_kernel_s_neighbour_wins_over_one_that_was_heard() {
+        let heard = [((PortId(0), ip("192.0.2.254")), [9; 6])].into();
+        let hops = hops(&host(), &ports(), &heard, 1);
+        assert_eq!(hops.resolve(&ip("8.8.8.8")).map(|hop| hop.mac), Ok(MAC));
+    }
+
+    #[test]
+    fn a_port_whose_link_vanished_is_no_port() {
+        let mut host = host();
+        host.links.remove(&2);
+        let hops = hops(&host, &ports(), &BTreeMap::new(), 1);
+        assert!(hops.port(PortId(0)).is_none());
+        assert_eq!(hops.resolve(&ip("8.8.8.8")), Err(NoHop::NotAttached));
+    }
+}

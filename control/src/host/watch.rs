@@ -1,0 +1,216 @@
+//! The task that keeps the picture up to date.
+
+use super::{HostState, dump};
+use futures_util::StreamExt;
+use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::neighbour::{NeighbourFlags, NeighbourState};
+use rtnetlink::{Handle, MulticastGroup, new_multicast_connection};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+/// How long further notifications are waited for before the picture is taken again.
+const SETTLE: Duration = Duration::from_millis(5);
+
+/// Even without a notification the whole picture is taken again after this.
+const REFRESH: Duration = Duration::from_secs(60);
+
+/// Neighbours that wait for being asked for; further ones are dropped, because the packet path asks
+/// again.
+const WANTED: usize = 256;
+
+const GROUPS: [MulticastGroup; 6] = [
+    MulticastGroup::Link,
+    MulticastGroup::Neigh,
+    MulticastGroup::Ipv4Ifaddr,
+    MulticastGroup::Ipv6Ifaddr,
+    MulticastGroup::Ipv4Route,
+    MulticastGroup::Ipv6Route,
+];
+
+/// Why the host cannot be watched.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    /// No netlink socket.
+    #[error("cannot open netlink: {0}")]
+    Open(#[from] std::io::Error),
+    /// The kernel refused to answer.
+    #[error("netlink: {0}")]
+    Netlink(#[from] rtnetlink::Error),
+    /// The connection ended.
+    #[error("the netlink connection ended")]
+    Ended,
+}
+
+/// What has to be asked for anew.
+#[derive(Clone, Copy, Default)]
+struct Stale {
+    links: bool,
+    addresses: bool,
+    routes: bool,
+    neighbours: bool,
+}
+
+impl Stale {
+    const ALL: Self = Self { links: true, addresses: true, routes: true, neighbours: true };
+}
+
+/// A picture of the host that stays up to date.
+#[derive(Clone, Debug)]
+pub struct Watch {
+    state: watch::Receiver<Arc<HostState>>,
+    wanted: mpsc::Sender<(u32, IpAddr)>,
+}
+
+impl Watch {
+    /// Takes the first picture and starts the task that keeps it up to date until `stop`. The task's
+    /// handle yields the error if it ends before that.
+    ///
+    /// # Errors
+    /// When the kernel refuses netlink.
+    pub async fn start(
+        stop: CancellationToken,
+    ) -> Result<(Self, tokio::task::JoinHandle<Result<(), HostError>>), HostError> {
+        let (connection, handle, messages) = new_multicast_connection(&GROUPS)?;
+        tokio::spawn(connection);
+        let mut first = HostState::default();
+        take(&handle, Stale::ALL, &mut first).await?;
+        let (publish, state) = watch::channel(Arc::new(first));
+        let (wanted, asked) = mpsc::channel(WANTED);
+        let task = tokio::spawn(keep(handle, messages, publish, asked, stop));
+        Ok((Self { state, wanted }, task))
+    }
+
+    /// The picture as it is now.
+    pub fn state(&self) -> Arc<HostState> {
+        Arc::clone(&self.state.borrow())
+    }
+
+    /// Waits until the picture has changed, and returns it.
+    ///
+    /// # Errors
+    /// When the task has ended.
+    pub async fn changed(&mut self) -> Result<Arc<HostState>, HostError> {
+        self.state.changed().await.map_err(|_| HostError::Ended)?;
+        Ok(Arc::clone(&self.state.borrow_and_update()))
+    }
+
+    /// Makes the kernel find out a neighbour's Ethernet address, or confirm the one that it has.
+    /// Never waits; what does not fit is asked for again by the next packet.
+    pub fn resolve(&self, link: u32, address: IpAddr) {
+        let _ = self.wanted.try_send((link, address));
+    }
+}
+
+type Messages = futures_util::stream::BoxStream<'static, NetlinkMessage<RouteNetlinkMessage>>;
+
+async fn keep(
+    handle: Handle,
+    messages: impl futures_util::Stream<
+        Item = (NetlinkMessage<RouteNetlinkMessage>, rtnetlink::sys::SocketAddr),
+    > + Send
+    + 'static,
+    publish: watch::Sender<Arc<HostState>>,
+    mut asked: mpsc::Receiver<(u32, IpAddr)>,
+    stop: CancellationToken,
+) -> Result<(), HostError> {
+    let mut messages: Messages = messages.map(|(message, _)| message).boxed();
+    let mut refresh = tokio::time::interval(REFRESH);
+    refresh.tick().await;
+    loop {
+        let mut stale = Stale::default();
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            message = messages.next() => mark(&message.ok_or(HostError::Ended)?, &mut stale),
+            _ = refresh.tick() => stale = Stale::ALL,
+            Some((link, address)) = asked.recv() => ask(&handle, link, address).await,
+        }
+        if gather(&mut messages, &mut stale).await? {
+            let mut next = HostState::clone(&publish.borrow());
+            take(&handle, stale, &mut next).await?;
+            publish.send_if_modified(|state| {
+                let differs = **state != next;
+                if differs {
+                    *state = Arc::new(next);
+                }
+                differs
+            });
+        }
+    }
+}
+
+/// Waits a moment for what comes along with the first notification. Whether anything is stale.
+async fn gather(messages: &mut Messages, stale: &mut Stale) -> Result<bool, HostError> {
+    let any = |stale: &Stale| stale.links || stale.addresses || stale.routes || stale.neighbours;
+    if !any(stale) {
+        return Ok(false);
+    }
+    let settled = tokio::time::sleep(SETTLE);
+    tokio::pin!(settled);
+    loop {
+        tokio::select! {
+            () = &mut settled => return Ok(any(stale)),
+            message = messages.next() => mark(&message.ok_or(HostError::Ended)?, stale),
+        }
+    }
+}
+
+fn mark(message: &NetlinkMessage<RouteNetlinkMessage>, stale: &mut Stale) {
+    #[allow(clippy::wildcard_enum_match_arm)] // foreign enums; what is not known makes all stale
+    match &message.payload {
+        NetlinkPayload::InnerMessage(inner) => match inner {
+            // A link that comes or goes brings or takes its addresses and routes.
+            RouteNetlinkMessage::NewLink(_) | RouteNetlinkMessage::DelLink(_) => {
+                *stale = Stale::ALL;
+            }
+            RouteNetlinkMessage::NewAddress(_) | RouteNetlinkMessage::DelAddress(_) => {
+                stale.addresses = true;
+                stale.routes = true;
+            }
+            RouteNetlinkMessage::NewRoute(_) | RouteNetlinkMessage::DelRoute(_) => {
+                stale.routes = true;
+            }
+            RouteNetlinkMessage::NewNeighbour(_) | RouteNetlinkMessage::DelNeighbour(_) => {
+                stale.neighbours = true;
+            }
+            _ => {}
+        },
+        // The socket overflowed (ENOBUFS): anything may have been missed.
+        _ => *stale = Stale::ALL,
+    }
+}
+
+async fn take(handle: &Handle, stale: Stale, state: &mut HostState) -> Result<(), HostError> {
+    if stale.links {
+        state.links = dump::links(handle).await?;
+    }
+    if stale.addresses {
+        state.addresses = dump::addresses(handle).await?;
+    }
+    if stale.routes {
+        state.routes = dump::routes(handle).await?;
+    }
+    if stale.neighbours {
+        state.neighbours = dump::neighbours(handle).await?;
+    }
+    Ok(())
+}
+
+/// As `ip neigh ... use`: the kernel asks, as if it had a packet of its own to send.
+async fn ask(handle: &Handle, link: u32, address: IpAddr) {
+    let request = handle
+        .neighbours()
+        .add(link, address)
+        .state(NeighbourState::None)
+        .flags(NeighbourFlags::Use)
+        .replace();
+    if let Err(error) = request.execute().await {
+        tracing::debug!(link, %address, %error, "the kernel does not ask for a neighbour");
+    }
+}
+
+#[cfg(test)]
+mod tests;
