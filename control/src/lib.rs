@@ -6,6 +6,7 @@
 pub mod compile;
 pub mod health;
 pub mod host;
+pub mod ipvs;
 pub mod model;
 pub mod store;
 pub mod vrrp;
