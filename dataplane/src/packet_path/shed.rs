@@ -5,6 +5,7 @@ use super::connections::{Flags, Slot};
 use super::counters::bump;
 use super::states;
 use super::{PacketPath, View};
+use crate::wire::ip;
 
 /// Entries looked at for one new connection. A table in which none of them may go is full of open
 /// connections, and the new one is refused.
@@ -22,11 +23,13 @@ impl PacketPath {
             let Ok(slot) = u32::try_from(slot).map(Slot) else { continue };
             let entry = view.director.connections().entry(slot);
             let meta = entry.meta();
-            let kept = Flags(Flags::DEAD.0 | Flags::TEMPLATE.0).0 & meta.flags.0 != 0;
+            let kept = meta.flags.has(Flags::DEAD) || meta.flags.has(Flags::TEMPLATE);
             if slot.0 == 0 || kept || entry.controls() > 0 {
                 continue;
             }
-            if states::is_half_open(meta.protocol, meta.state) {
+            // A single datagram is all that a forged source ever sends.
+            let lone = meta.protocol == ip::UDP && entry.packets() <= 1;
+            if lone || states::is_half_open(meta.protocol, meta.state) {
                 return self.give_up(view, slot);
             }
             if closing.is_none() && !states::is_open(meta.protocol, meta.state) {

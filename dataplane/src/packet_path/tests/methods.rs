@@ -1,0 +1,510 @@
+//! Each forwarding method, both families, from the handshake to the last packet.
+
+use super::fixture::packet::*;
+use super::fixture::*;
+use crate::packet_path::*;
+use crate::table::*;
+use crate::wire::{be16, ip::v4};
+
+const NAT: Method = Method::Nat;
+
+fn client(v6: bool) -> (&'static str, u16) {
+    (if v6 { CLIENT6 } else { CLIENT4 }, 4242)
+}
+
+fn vip(v6: bool) -> (&'static str, u16) {
+    (if v6 { VIP6 } else { VIP4 }, 80)
+}
+
+fn network(v6: bool, protocol: Protocol, method: Method) -> Network {
+    Network::new(vec![service(0, v6, protocol, method)])
+}
+
+#[test]
+fn nat_rewrites_both_directions_and_keeps_checksums() {
+    for v6 in [false, true] {
+        let mut net = network(v6, Protocol::Tcp, NAT);
+        let (verdict, left) = net.arrive(OUTSIDE, &tcp((client(v6), vip(v6)), "S", b""));
+        assert_eq!(verdict, Verdict::Send(INSIDE));
+        let real = real_ip(v6, 13);
+        assert_eq!(ends(&left[0].bytes), format!("{}:4242 > {real}:8080", client(v6).0));
+        assert_eq!(macs(&left[0].bytes), (INSIDE_MAC, real_mac(13)));
+        assert_sound(&left[0].bytes[14..]);
+        let real_text = real.to_string();
+        let reply = tcp(((&real_text, 8080), client(v6)), "SA", b"");
+        let (verdict, left) = net.arrive(INSIDE, &reply);
+        assert_eq!(verdict, Verdict::Send(OUTSIDE));
+        assert_eq!(ends(&left[0].bytes), format!("{}:80 > {}:4242", vip(v6).0, client(v6).0));
+        assert_eq!(macs(&left[0].bytes), (OUTSIDE_MAC, ROUTER_MAC));
+        assert_sound(&left[0].bytes[14..]);
+        net.arrive(OUTSIDE, &tcp((client(v6), vip(v6)), "A", b"GET /"));
+        let line = net.listing();
+        assert!(line[0].starts_with("6 ESTABLISHED 900 "), "{line:?}");
+        let traffic = net.director.traffic(RealId(0));
+        assert_eq!((traffic.connections, traffic.in_packets, traffic.out_packets), (1, 2, 1));
+        assert_eq!(net.director.reals().load(RealId(0)).active, 1);
+    }
+}
+
+#[test]
+fn round_robin_alternates_and_the_hop_limit_goes_down() {
+    let mut net = network(false, Protocol::Tcp, NAT);
+    let mut chosen = Vec::new();
+    for port in 1..=6 {
+        let (_, left) = net.arrive(OUTSIDE, &tcp(((CLIENT4, port), vip(false)), "S", b""));
+        assert_eq!(left[0].bytes[14 + v4::TTL], 63);
+        chosen.push(parsed(&left[0].bytes).destination.low() as u8);
+    }
+    assert_eq!(chosen, [13, 12, 11, 13, 12, 11]);
+}
+
+#[test]
+fn direct_routing_changes_nothing_above_ethernet_but_the_hop_limit() {
+    for v6 in [false, true] {
+        let mut net = network(v6, Protocol::Udp, Method::DirectRouting);
+        let original = udp((client(v6), vip(v6)), b"question");
+        let (verdict, left) = net.arrive(OUTSIDE, &original);
+        assert_eq!(verdict, Verdict::Send(INSIDE));
+        assert_eq!(ends(&left[0].bytes), ends(&original));
+        assert_eq!(macs(&left[0].bytes), (INSIDE_MAC, real_mac(13)));
+        assert_sound(&left[0].bytes[14..]);
+        let traffic = net.director.traffic(RealId(0));
+        assert_eq!((traffic.in_packets, traffic.out_packets), (1, 0));
+        assert!(net.listing()[0].starts_with("17 UDP 300 "));
+    }
+}
+
+#[test]
+fn direct_routing_connections_go_to_fin_wait_when_the_client_closes() {
+    let mut net = network(false, Protocol::Tcp, Method::DirectRouting);
+    let from_client = |flags| tcp((client(false), vip(false)), flags, b"");
+    net.arrive(OUTSIDE, &from_client("S"));
+    net.arrive(OUTSIDE, &from_client("A"));
+    assert!(net.listing()[0].starts_with("6 ESTABLISHED 900 "));
+    net.arrive(OUTSIDE, &from_client("FA"));
+    assert!(net.listing()[0].starts_with("6 FIN_WAIT 120 "));
+    let load = net.director.reals().load(RealId(0));
+    assert_eq!((load.active, load.inactive), (0, 1));
+    net.pass(121);
+    assert_eq!(net.listing(), Vec::<String>::new());
+    assert_eq!(net.director.reals().load(RealId(0)), Default::default());
+}
+
+#[test]
+fn every_tunnel_carries_the_packet_unchanged_inside() {
+    let tunnels = [
+        Tunnel::Ipip,
+        Tunnel::Gre { checksum: false },
+        Tunnel::Gre { checksum: true },
+        Tunnel::Gue { port: 6080, checksum: GueChecksum::None },
+        Tunnel::Gue { port: 6080, checksum: GueChecksum::Full },
+    ];
+    for tunnel in tunnels {
+        for (v6, real_v6) in [(false, false), (true, true), (true, false)] {
+            let mut service = service(0, v6, Protocol::Tcp, Method::Tunnel(tunnel));
+            service.reals = [real(0, real_v6, 11, Method::Tunnel(tunnel))].into();
+            let mut net = Network::new(vec![service]);
+            let original = tcp((client(v6), vip(v6)), "S", b"");
+            let (verdict, left) = net.arrive(OUTSIDE, &original);
+            assert_eq!(verdict, Verdict::Send(INSIDE));
+            let bytes = &left[0].bytes;
+            assert_eq!(macs(bytes), (INSIDE_MAC, real_mac(11)));
+            let outer = parsed(bytes);
+            assert_eq!(outer.destination.ip(), real_ip(real_v6, 11));
+            let own = if real_v6 { "2001:db8:2::1" } else { "10.0.0.1" };
+            assert_eq!(outer.source.ip(), ip(own));
+            let inner = &bytes[outer.l4 + forward::tunnel::shim_length(tunnel)..];
+            assert_sound(inner);
+            // All but the hop limit and IPv4's header checksum is as it came.
+            let skip = if v6 { 8 } else { 12 };
+            assert_eq!(inner.len(), original.len() - 14);
+            assert_eq!(inner[skip..], original[14 + skip..]);
+        }
+    }
+}
+
+#[test]
+fn full_nat_hides_the_client_and_undoes_it_for_replies() {
+    for v6 in [false, true] {
+        let mut net = network(v6, Protocol::Tcp, Method::FullNat);
+        let (_, left) = net.arrive(OUTSIDE, &tcp((client(v6), vip(v6)), "S", b""));
+        let sent = parsed(&left[0].bytes);
+        assert_eq!(sent.source.ip(), ip(if v6 { "2001:db8:2::1" } else { "10.0.0.1" }));
+        assert_eq!((sent.destination.ip(), sent.destination_port), (real_ip(v6, 13), 8080));
+        assert!(sent.source_port >= 61_000);
+        assert_sound(&left[0].bytes[14..]);
+        let (real, own) = (sent.destination.to_string(), sent.source.to_string());
+        let reply = tcp(((&real, 8080), (&own, sent.source_port)), "SA", b"");
+        let (verdict, left) = net.arrive(INSIDE, &reply);
+        assert_eq!(verdict, Verdict::Send(OUTSIDE));
+        assert_eq!(ends(&left[0].bytes), format!("{}:80 > {}:4242", vip(v6).0, client(v6).0));
+        assert_sound(&left[0].bytes[14..]);
+    }
+}
+
+#[test]
+fn a_real_server_that_is_client_of_its_own_vip_is_answered() {
+    let mut net = network(false, Protocol::Tcp, NAT);
+    let (_, left) = net.arrive(INSIDE, &tcp((("10.0.0.13", 5), vip(false)), "S", b""));
+    let sent = parsed(&left[0].bytes);
+    assert_eq!(sent.source.to_string(), "10.0.0.1", "its own address would never answer");
+    let reply = tcp((("10.0.0.13", 8080), ("10.0.0.1", sent.source_port)), "SA", b"");
+    let (verdict, left) = net.arrive(INSIDE, &reply);
+    assert_eq!(verdict, Verdict::Send(INSIDE));
+    assert_eq!(ends(&left[0].bytes), "192.0.2.10:80 > 10.0.0.13:5");
+}
+
+#[test]
+fn stray_segments_are_reset_and_counted() {
+    for v6 in [false, true] {
+        let mut net = network(v6, Protocol::Tcp, NAT);
+        let (verdict, left) = net.arrive(OUTSIDE, &tcp((client(v6), vip(v6)), "A", b"data"));
+        assert_eq!(verdict, Verdict::Send(OUTSIDE));
+        assert_eq!(ends(&left[0].bytes), format!("{}:80 > {}:4242", vip(v6).0, client(v6).0));
+        assert_eq!(parsed(&left[0].bytes).flags, 4, "a reset");
+        assert_sound(&left[0].bytes[14..]);
+        assert_eq!(net.drops(DropReason::NoConnection), 1);
+        let (verdict, _) = net.arrive(OUTSIDE, &tcp((client(v6), vip(v6)), "R", b""));
+        assert_eq!(verdict, Verdict::Drop(DropReason::NoConnection));
+    }
+}
+
+#[test]
+fn without_real_server_the_client_is_told_port_unreachable() {
+    for v6 in [false, true] {
+        let mut service = service(0, v6, Protocol::Udp, NAT);
+        service.reals = [].into();
+        let mut net = Network::new(vec![service]);
+        let (verdict, left) = net.arrive(OUTSIDE, &udp((client(v6), vip(v6)), b"question"));
+        assert_eq!(verdict, Verdict::Send(OUTSIDE));
+        let error = parsed(&left[0].bytes);
+        assert_eq!((error.source.ip(), error.destination.ip()), (ip(vip(v6).0), ip(client(v6).0)));
+        let (kind, code) = (left[0].bytes[error.l4], left[0].bytes[error.l4 + 1]);
+        assert_eq!((kind, code), if v6 { (1, 4) } else { (3, 3) });
+        assert_sound(&left[0].bytes[14..]);
+        assert_eq!(net.drops(DropReason::NoRealServer), 1);
+    }
+}
+
+#[test]
+fn errors_from_outside_reach_the_real_server_translated() {
+    for v6 in [false, true] {
+        let mut net = network(v6, Protocol::Tcp, NAT);
+        net.arrive(OUTSIDE, &tcp((client(v6), vip(v6)), "S", b""));
+        let real = real_ip(v6, 13).to_string();
+        let big = tcp(((&real, 8080), client(v6)), "A", &[7; 1000]);
+        let (_, left) = net.arrive(INSIDE, &big);
+        let router = if v6 { "2001:db8:9::fe" } else { "198.51.100.254" };
+        let error = too_big(router, vip(v6).0, 1300, &left[0].bytes);
+        let (verdict, left) = net.arrive(OUTSIDE, &error);
+        assert_eq!(verdict, Verdict::Send(INSIDE));
+        let outer = parsed(&left[0].bytes);
+        assert_eq!((outer.source.ip(), outer.destination.ip()), (ip(router), ip(&real)));
+        let inner = parse::embedded(&left[0].bytes, outer.l4 + 8, !v6).unwrap();
+        assert_eq!((inner.source.ip(), inner.source_port), (ip(&real), 8080));
+        assert_eq!((inner.destination.ip(), inner.destination_port), (ip(client(v6).0), 4242));
+        assert_sound(&left[0].bytes[14..]);
+    }
+}
+
+#[test]
+fn errors_from_inside_reach_the_client_as_from_the_vip() {
+    for v6 in [false, true] {
+        for method in [NAT, Method::FullNat] {
+            let mut net = network(v6, Protocol::Tcp, method);
+            let (_, left) = net.arrive(OUTSIDE, &tcp((client(v6), vip(v6)), "S", b""));
+            let sent = parsed(&left[0].bytes);
+            let (router, to) = (real_ip(v6, 12).to_string(), sent.source.to_string());
+            let error = too_big(&router, &to, 1300, &left[0].bytes);
+            let (verdict, left) = net.arrive(INSIDE, &error);
+            assert_eq!(verdict, Verdict::Send(OUTSIDE));
+            let outer = parsed(&left[0].bytes);
+            assert_eq!(outer.source.ip(), ip(vip(v6).0));
+            assert_eq!(outer.destination.ip(), ip(client(v6).0));
+            let inner = parse::embedded(&left[0].bytes, outer.l4 + 8, !v6).unwrap();
+            assert_eq!((inner.source.ip(), inner.source_port), (ip(client(v6).0), 4242));
+            assert_eq!((inner.destination.ip(), inner.destination_port), (ip(vip(v6).0), 80));
+            assert_sound(&left[0].bytes[14..]);
+        }
+    }
+}
+
+#[test]
+fn a_packet_too_big_for_the_tunnel_is_refused_with_the_mtu_that_fits() {
+    for v6 in [false, true] {
+        let tunnel = Method::Tunnel(Tunnel::Ipip);
+        let mut net = network(v6, Protocol::Tcp, tunnel);
+        net.arrive(OUTSIDE, &tcp((client(v6), vip(v6)), "S", b""));
+        let mut big = tcp((client(v6), vip(v6)), "A", &vec![1; if v6 { 1440 } else { 1460 }]);
+        if !v6 {
+            big[14 + v4::FRAGMENT] = 0x40;
+        }
+        let (verdict, left) = net.arrive(OUTSIDE, &big);
+        assert_eq!(verdict, Verdict::Send(OUTSIDE));
+        let error = parsed(&left[0].bytes);
+        let body = &left[0].bytes[error.l4..];
+        let told = if v6 { be16(body, 6) } else { be16(body, 6) };
+        assert_eq!((body[0], told), if v6 { (2, 1460) } else { (3, 1480) });
+        assert_sound(&left[0].bytes[14..][..error.end - 14]);
+        assert_eq!(net.drops(DropReason::TooBig), 1);
+    }
+}
+
+#[test]
+fn errors_about_the_tunnel_itself_reach_the_client_and_are_remembered() {
+    let mut net = network(false, Protocol::Tcp, Method::Tunnel(Tunnel::Ipip));
+    net.arrive(OUTSIDE, &tcp((client(false), vip(false)), "S", b""));
+    let mut big = tcp((client(false), vip(false)), "A", &[1; 1400]);
+    big[14 + v4::FRAGMENT] = 0x40;
+    let (_, left) = net.arrive(OUTSIDE, &big);
+    let error = too_big("10.0.0.254", "10.0.0.1", 1400, &left[0].bytes);
+    let (_, left) = net.arrive(INSIDE, &error);
+    let told = parsed(&left[0].bytes);
+    assert_eq!(told.destination.to_string(), CLIENT4);
+    assert_eq!(be16(&left[0].bytes, told.l4 + 6), 1380);
+    assert_sound(&left[0].bytes[14..]);
+    let (verdict, left) = net.arrive(OUTSIDE, &big);
+    assert_eq!(verdict, Verdict::Send(OUTSIDE), "the limit is known now");
+    assert_eq!(be16(&left[0].bytes, parsed(&left[0].bytes).l4 + 6), 1380);
+}
+
+#[test]
+fn a_hop_limit_that_runs_out_is_reported() {
+    let mut net = network(false, Protocol::Udp, NAT);
+    let mut last = udp((client(false), vip(false)), b"x");
+    last[14 + v4::TTL] = 1;
+    let (verdict, left) = net.arrive(OUTSIDE, &last);
+    assert_eq!(verdict, Verdict::Send(OUTSIDE));
+    assert_eq!(left[0].bytes[parsed(&left[0].bytes).l4], 11);
+    assert_eq!(net.drops(DropReason::TtlExceeded), 1);
+}
+
+/// Cuts a UDP frame into two fragments.
+fn in_two(whole: &[u8]) -> [Vec<u8>; 2] {
+    let mut pieces = Vec::new();
+    forward::split::fragments(&whole[14..], 60, &mut Vec::new(), |piece| {
+        pieces.push([&whole[..14], piece].concat());
+    });
+    pieces.try_into().unwrap()
+}
+
+#[test]
+fn fragments_follow_their_first_part_in_any_order_and_direction() {
+    for method in [NAT, Method::DirectRouting, Method::FullNat, Method::Tunnel(Tunnel::Ipip)] {
+        let mut net = network(false, Protocol::Udp, method);
+        let whole = udp((client(false), vip(false)), &[9; 60]);
+        let [first, second] = in_two(&whole);
+        let (verdict, left) = net.arrive(OUTSIDE, &second);
+        assert_eq!((verdict, left.len()), (Verdict::Consumed, 0), "{method:?}");
+        let (_, left) = net.arrive(OUTSIDE, &first);
+        assert_eq!(left.len(), 2, "{method:?}");
+        assert_eq!(macs(&left[0].bytes), macs(&left[1].bytes));
+        let (one, two) = (parsed(&left[0].bytes), parsed(&left[1].bytes));
+        assert_eq!((one.source, one.destination), (two.source, two.destination));
+        assert_sound(&left[1].bytes[14..]);
+        if method == NAT {
+            let reply = udp((("10.0.0.13", 8080), client(false)), &[8; 60]);
+            let [first, second] = in_two(&reply);
+            let (_, left) = net.arrive(INSIDE, &first);
+            assert_eq!(ends(&left[0].bytes), "192.0.2.10:80 > 198.51.100.7:4242");
+            let (_, left) = net.arrive(INSIDE, &second);
+            assert_eq!(parsed(&left[0].bytes).source.to_string(), VIP4);
+        }
+    }
+}
+
+#[test]
+fn a_fragment_without_its_first_part_is_dropped_after_a_while() {
+    let mut net = network(false, Protocol::Udp, NAT);
+    let [_, second] = in_two(&udp((client(false), vip(false)), &[9; 60]));
+    net.arrive(OUTSIDE, &second);
+    net.pass(3);
+    assert_eq!(net.drops(DropReason::OrphanFragment), 1);
+}
+
+#[test]
+fn owned_addresses_answer_arp_discovery_and_ping() {
+    let mut net = network(false, Protocol::Tcp, NAT);
+    for (from, to) in [(CLIENT4, VIP4), (CLIENT6, VIP6)] {
+        let (verdict, left) = net.arrive(OUTSIDE, &ping(from, to));
+        assert_eq!(verdict, Verdict::Send(OUTSIDE));
+        let reply = parsed(&left[0].bytes);
+        assert_eq!((reply.source.ip(), reply.destination.ip()), (ip(to), ip(from)));
+        assert_sound(&left[0].bytes[14..]);
+    }
+    assert_eq!(net.arrive(OUTSIDE, &ping(CLIENT4, "192.0.2.1")).0, Verdict::Host);
+    let mut outbox = outbox::Outbox::default();
+    for vip in [VIP4, VIP6, "192.0.2.1"] {
+        let from = ip(if vip == VIP6 { "2001:db8:1::fe" } else { "192.0.2.254" });
+        answer::ask_neighbour(&mut outbox, OUTSIDE, ROUTER_MAC, from, ip(vip));
+    }
+    let questions: Vec<Vec<u8>> =
+        outbox.ready().iter_mut().map(|own| own.frame().bytes().to_vec()).collect();
+    let (verdict, left) = net.arrive(OUTSIDE, &questions[0]);
+    assert_eq!(verdict, Verdict::Send(OUTSIDE));
+    assert_eq!(macs(&left[0].bytes), (OUTSIDE_MAC, ROUTER_MAC));
+    let (verdict, left) = net.arrive(OUTSIDE, &questions[1]);
+    assert_eq!(verdict, Verdict::Send(OUTSIDE));
+    assert_sound(&left[0].bytes[14..]);
+    assert_eq!(parsed(&left[0].bytes).source.ip(), ip(VIP6));
+    assert_eq!(net.arrive(OUTSIDE, &questions[2]).0, Verdict::Host, "the host's own address");
+}
+
+#[test]
+fn what_is_not_for_a_service_stays_the_hosts() {
+    let mut net = network(false, Protocol::Tcp, NAT);
+    let ssh = tcp((client(false), ("192.0.2.1", 22)), "S", b"");
+    assert_eq!(net.arrive(OUTSIDE, &ssh).0, Verdict::Host);
+    let probe_reply = tcp((("10.0.0.13", 8080), ("10.0.0.1", 40_000)), "SA", b"");
+    assert_eq!(net.arrive(INSIDE, &probe_reply).0, Verdict::Host);
+}
+
+#[test]
+fn a_frame_waits_for_an_unknown_neighbour_and_leaves_when_it_is_known() {
+    let mut service = service(0, false, Protocol::Tcp, NAT);
+    service.reals = [real(0, false, 99, NAT)].into();
+    let mut net = Network::new(vec![service]);
+    let (verdict, left) = net.arrive(OUTSIDE, &tcp((client(false), vip(false)), "S", b""));
+    assert_eq!(verdict, Verdict::Consumed);
+    assert_eq!((left.len(), left[0].port), (1, INSIDE), "an ARP request");
+    let asked = Notice::NeighbourNeeded { port: INSIDE, address: real_ip(false, 99) };
+    assert_eq!(net.notices.try_recv(), Ok(asked));
+    let mut neighbours = std::collections::HashMap::new();
+    neighbours.insert((INSIDE, real_ip(false, 99)), real_mac(99));
+    let known = hops();
+    let ports = known.ports().map(|(_, info)| Some(info.clone())).collect();
+    let routes = ["10.0.0.13", CLIENT4].map(|a| *known.route(&ip(a)).unwrap()).to_vec();
+    let known = Hops::new(ports, routes, neighbours, Default::default(), 2);
+    net.director.publish_hops(known);
+    let left = net.pass(1);
+    assert_eq!(left.len(), 1);
+    assert_eq!(ends(&left[0].bytes), "198.51.100.7:4242 > 10.0.0.99:8080");
+    assert_eq!(net.pass(2).len(), 0, "and only once");
+}
+
+#[test]
+fn an_unknown_neighbour_that_never_answers_is_a_counted_drop() {
+    let mut service = service(0, false, Protocol::Tcp, NAT);
+    service.reals = [real(0, false, 99, NAT)].into();
+    let mut net = Network::new(vec![service]);
+    net.arrive(OUTSIDE, &tcp((client(false), vip(false)), "S", b""));
+    net.pass(2);
+    assert_eq!(net.drops(DropReason::NextHopUnresolved), 1);
+}
+
+#[test]
+fn super_frames_pass_nat_whole_and_are_cut_for_tunnels() {
+    let payload = vec![3; 6000];
+    let offload = Offload {
+        partial_checksum: true,
+        checksum_start: 34,
+        checksum_offset: 16,
+        segmentation: Segmentation::Tcp4 { ecn: false },
+        segment_size: 1400,
+        header_length: 54,
+    };
+    let mut net = network(false, Protocol::Tcp, NAT);
+    net.arrive(OUTSIDE, &tcp((client(false), vip(false)), "S", b""));
+    let big = tcp((client(false), vip(false)), "A", &payload);
+    let (verdict, left) = net.arrive_with(OUTSIDE, &big, offload);
+    assert_eq!(verdict, Verdict::Send(INSIDE));
+    assert_eq!((left[0].bytes.len(), left[0].offload), (big.len(), offload));
+    let mut net = network(false, Protocol::Tcp, Method::Tunnel(Tunnel::Ipip));
+    net.arrive(OUTSIDE, &tcp((client(false), vip(false)), "S", b""));
+    let (verdict, left) = net.arrive_with(OUTSIDE, &big, offload);
+    assert_eq!((verdict, left.len()), (Verdict::Consumed, 5));
+    let mut seen = 0;
+    for segment in &left {
+        assert_sound(&segment.bytes[34..]);
+        assert_eq!(segment.offload, Offload::default());
+        seen += segment.bytes.len() - 14 - 20 - 40;
+    }
+    assert_eq!(seen, payload.len());
+}
+
+#[test]
+fn a_closed_connection_gives_way_to_a_new_one_from_the_same_port() {
+    let mut net = network(false, Protocol::Tcp, NAT);
+    let send = |net: &mut Network, flags| {
+        net.arrive(OUTSIDE, &tcp((client(false), vip(false)), flags, b"")).1
+    };
+    send(&mut net, "S");
+    send(&mut net, "R");
+    assert!(net.listing()[0].starts_with("6 SYN_RECV"), "as IPVS: a reset of SYN_RECV stays");
+    send(&mut net, "A");
+    send(&mut net, "R");
+    assert!(net.listing()[0].starts_with("6 CLOSE 10 "), "{:?}", net.listing());
+    let left = send(&mut net, "S");
+    assert_eq!(parsed(&left[0].bytes).destination.low() as u8, 12, "scheduled anew");
+    assert_eq!(net.listing().len(), 1);
+}
+
+#[test]
+fn a_removed_real_server_ends_its_connections_only_when_asked_to() {
+    let mut net = network(false, Protocol::Tcp, NAT);
+    let ack = tcp((client(false), vip(false)), "A", b"");
+    net.arrive(OUTSIDE, &tcp((client(false), vip(false)), "S", b""));
+    let mut fewer = service(0, false, Protocol::Tcp, NAT);
+    fewer.reals = fewer.reals.iter().skip(1).cloned().collect();
+    net.configure(vec![fewer.clone()], Tunables::default());
+    assert_eq!(net.arrive(OUTSIDE, &ack).0, Verdict::Drop(DropReason::RealServerRemoved));
+    net.configure(vec![service(0, false, Protocol::Tcp, NAT)], Tunables::default());
+    assert_eq!(net.arrive(OUTSIDE, &ack).0, Verdict::Send(INSIDE), "it came back");
+    let expire = Tunables { expire_nodest_conn: true, ..Tunables::default() };
+    net.configure(vec![fewer], expire);
+    net.arrive(OUTSIDE, &ack);
+    assert_eq!(net.listing().len(), 0);
+}
+
+#[test]
+fn a_new_table_never_moves_a_connection() {
+    let mut net = network(false, Protocol::Tcp, NAT);
+    net.arrive(OUTSIDE, &tcp((client(false), vip(false)), "S", b""));
+    let mut changed = service(0, false, Protocol::Tcp, NAT);
+    changed.scheduler = Scheduler::Sh;
+    changed.reals = changed.reals.iter().rev().cloned().collect();
+    net.configure(vec![changed], Tunables::default());
+    let (_, left) = net.arrive(OUTSIDE, &tcp((client(false), vip(false)), "A", b""));
+    assert_eq!(parsed(&left[0].bytes).destination.low() as u8, 13);
+}
+
+#[test]
+fn replies_return_by_mac_where_the_service_says_so() {
+    let mut by_mac = service(0, false, Protocol::Tcp, NAT);
+    by_mac.return_by_mac = true;
+    let mut net = Network::new(vec![by_mac]);
+    net.arrive(OUTSIDE, &tcp((client(false), vip(false)), "S", b""));
+    let (_, left) = net.arrive(INSIDE, &tcp((("10.0.0.13", 8080), client(false)), "SA", b""));
+    assert_eq!(macs(&left[0].bytes), (OUTSIDE_MAC, [2, 9, 9, 9, 9, 9]));
+}
+
+#[test]
+fn one_packet_scheduling_leaves_no_connection() {
+    let mut each = service(0, false, Protocol::Udp, NAT);
+    each.one_packet = true;
+    let mut net = Network::new(vec![each]);
+    let chosen = [0; 3].map(|_| {
+        let (_, left) = net.arrive(OUTSIDE, &udp((client(false), vip(false)), b"q"));
+        parsed(&left[0].bytes).destination.low() as u8
+    });
+    assert_eq!(chosen, [13, 12, 11]);
+    assert_eq!(net.listing().len(), 0);
+    assert_eq!(net.director.traffic(RealId(0)).connections, 1);
+}
+
+#[test]
+fn a_full_table_sheds_half_open_connections_before_refusing_open_ones() {
+    let mut net = network(false, Protocol::Tcp, Method::DirectRouting);
+    for port in 101..=600u16 {
+        net.arrive(OUTSIDE, &tcp(((CLIENT4, port), vip(false)), "S", b""));
+        net.arrive(OUTSIDE, &tcp(((CLIENT4, port), vip(false)), "A", b""));
+    }
+    for port in 1000..=4000u16 {
+        net.arrive(OUTSIDE, &tcp(((CLIENT4, port), vip(false)), "S", b""));
+    }
+    let listing = net.listing();
+    let open = listing.iter().filter(|line| line.contains("ESTABLISHED")).count();
+    assert_eq!(open, 500, "no open connection was pushed out");
+    net.pass(61);
+    assert_eq!(net.listing().len(), 500);
+}
