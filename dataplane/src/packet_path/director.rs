@@ -3,12 +3,14 @@
 use super::connections::{Connections, Flags, HashKeys, Slot};
 use super::counters::{Counters, Traffic};
 use super::fragments::Trails;
+use super::ftp::Session;
 use super::reals::Reals;
 use super::schedule::SchedulerState;
 use super::verdict::DropReason;
 use crate::table::{Hops, Mac, PortId, RealId, ServiceId, ServiceTable};
 use crate::tick::Tick;
 use arc_swap::ArcSwap;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -70,6 +72,7 @@ pub struct Director {
     counters: Box<[Counters]>,
     notices: SyncSender<Notice>,
     trails: Mutex<Trails>,
+    ftp: Mutex<BTreeMap<Slot, Session>>,
 }
 
 impl Director {
@@ -85,6 +88,7 @@ impl Director {
             counters: (0..workers).map(|_| Counters::new(capacity.reals)).collect(),
             notices,
             trails: Mutex::new(Trails::default()),
+            ftp: Mutex::default(),
         }
     }
 
@@ -173,6 +177,11 @@ impl Director {
         self.trails.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// FTP control connections that need their text read.
+    pub(super) fn ftp(&self) -> MutexGuard<'_, BTreeMap<Slot, Session>> {
+        self.ftp.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Tells control something, unless it is too busy to hear.
     pub(super) fn notify(&self, notice: Notice) {
         let _ = self.notices.try_send(notice);
@@ -207,6 +216,9 @@ impl Director {
         if meta.flags.has(Flags::TEMPLATE) {
             self.reals.count_template(entry.real(), false);
             return;
+        }
+        if meta.flags.has(Flags::SHIFTED) {
+            self.ftp().remove(&slot);
         }
         self.reals.unbind(entry.real(), !meta.flags.has(Flags::INACTIVE));
         if let Some(control) = entry.control() {

@@ -2,6 +2,7 @@
 
 use super::connections::{Entry, Flags, Meta, Slot, Via};
 use super::forward::{self, nat::Rewrite};
+use super::ftp;
 use super::parse::Packet;
 use super::states::{self, Side};
 use super::{Address, DropReason, Frame, PacketPath, Verdict, View, tuple};
@@ -30,7 +31,11 @@ impl PacketPath {
     ) -> Option<(Slot, super::Direction)> {
         let connections = view.director.connections();
         let found = connections.find(&tuple(packet), hash, view.director.reals());
-        let (slot, direction) = found?;
+        let (slot, direction) = match found {
+            Some(found) => found,
+            None if connections.any_without_client_port() => self.find_expected(view, packet)?,
+            None => return None,
+        };
         let entry = view.director.connections().entry(slot);
         if entry.expires().is_due(view.now) && entry.controls() == 0 {
             view.director.end(slot, view.now);
@@ -131,6 +136,11 @@ impl PacketPath {
             }
             Via::Tunnel => self.send_through_tunnel(view, frame, &packet, course, (&hop, fit)),
             Via::Nat | Via::FullNat | Via::Local => {
+                if let Some(slot) = slot
+                    && packet.destination_port == ftp::CONTROL
+                {
+                    self.ftp_from_client(view, frame, &packet, slot);
+                }
                 let destination = (Address::from(course.real.address), course.real_port);
                 let new = Rewrite { source: course.local, destination: Some(destination) };
                 forward::nat::rewrite(frame, &mut packet, new);
@@ -170,6 +180,9 @@ impl PacketPath {
         }
         self.remember_reply_fragment(view, &packet, slot);
         let [client_port, virtual_port, ..] = entry.ports();
+        if Self::is_ftp(meta, virtual_port) {
+            self.ftp_from_real(view, frame, &mut packet, slot);
+        }
         let new = Rewrite {
             source: Some((entry.virtual_address(), virtual_port)),
             destination: (meta.via == Via::FullNat).then(|| (entry.client(), client_port)),

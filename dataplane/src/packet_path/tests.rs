@@ -1,5 +1,5 @@
 //! The packet path as a whole: frames in, frames and verdicts out, with a fixed network around it.
 
-mod fixture;
+pub mod fixture;
 mod methods;
 mod mutation;

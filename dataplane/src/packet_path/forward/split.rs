@@ -107,7 +107,8 @@ fn set_length(piece: &mut [u8], is_v4: bool, number: usize) {
     }
 }
 
-fn header_checksum(piece: &mut [u8]) {
+/// Computes an IPv4 header's checksum anew.
+pub fn header_checksum(piece: &mut [u8]) {
     let length = usize::from(byte(piece, 0) & 0x0f) * 4;
     put16(piece, v4::CHECKSUM, 0);
     let sum = Sum::default().bytes(piece.get(..length).unwrap_or_default()).checksum();
