@@ -34,15 +34,24 @@ pub fn mac(interface: &str) -> io::Result<Mac> {
     Ok(mac)
 }
 
-fn ask(interface: &str, request: libc::Ioctl) -> io::Result<libc::ifreq> {
+/// A request about an interface, to be filled in.
+///
+/// # Errors
+/// When no interface can have this name.
+pub fn request(interface: &str) -> io::Result<libc::ifreq> {
     // SAFETY: an ifreq of zeros is valid; its name stays terminated, as the last byte is not written.
-    let mut question: libc::ifreq = unsafe { std::mem::zeroed() };
-    if interface.len() >= question.ifr_name.len() {
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    if interface.len() >= request.ifr_name.len() {
         return Err(io::Error::from_raw_os_error(libc::ENODEV));
     }
-    for (to, from) in question.ifr_name.iter_mut().zip(interface.bytes()) {
+    for (to, from) in request.ifr_name.iter_mut().zip(interface.bytes()) {
         *to = from.cast_signed();
     }
+    Ok(request)
+}
+
+fn ask(interface: &str, what: libc::Ioctl) -> io::Result<libc::ifreq> {
+    let mut question = request(interface)?;
     // SAFETY: socket() takes no pointers and returns a new descriptor; the ioctl reads and writes
     // one ifreq, which outlives the call.
     unsafe {
@@ -51,7 +60,7 @@ fn ask(interface: &str, request: libc::Ioctl) -> io::Result<libc::ifreq> {
             return Err(io::Error::last_os_error());
         }
         let socket = OwnedFd::from_raw_fd(socket);
-        if libc::ioctl(socket.as_raw_fd(), request, &raw mut question) < 0 {
+        if libc::ioctl(socket.as_raw_fd(), what, &raw mut question) < 0 {
             return Err(io::Error::last_os_error());
         }
     }

@@ -10,6 +10,7 @@ mod netns;
 pub mod pcap;
 pub mod ring;
 pub mod steer;
+pub mod tap;
 
 pub use advice::{huge_pages, prefetch};
 pub use choose::{Attach, AttachError, Attachment, Backend, attach};

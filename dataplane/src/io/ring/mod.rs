@@ -11,7 +11,7 @@ mod socket;
 #[cfg(test)]
 mod tests;
 mod transmit;
-mod vnet;
+pub(super) mod vnet;
 
 pub use membership::Memberships;
 pub use receive::RingReceive;

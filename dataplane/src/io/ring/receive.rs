@@ -54,6 +54,8 @@ pub struct RingReceive {
     large: Vec<u8>,
     port: PortId,
     missed: u64,
+    /// The kernel has dropped frames that were not asked about yet.
+    losing: bool,
     empty_turns: u32,
 }
 
@@ -82,7 +84,7 @@ impl RingReceive {
         socket.set(libc::PACKET_RX_RING, &request)?;
         let map = Mapping::of(&socket, RING_BYTES)?;
         let large = vec![0; BATCH * LARGE];
-        let (missed, empty_turns) = (0, 0);
+        let (missed, losing, empty_turns) = (0, false, 0);
         Ok(Self {
             socket,
             map,
@@ -93,6 +95,7 @@ impl RingReceive {
             large,
             port,
             missed,
+            losing,
             empty_turns,
         })
     }
@@ -114,6 +117,7 @@ impl Receive for RingReceive {
             }
             self.next = if self.next + 1 == self.slots { 0 } else { self.next + 1 };
             self.held += 1;
+            self.losing |= status & libc::TP_STATUS_LOSING != 0;
             let frame = if status & libc::TP_STATUS_COPY == 0 {
                 // SAFETY: the kernel handed this slot over (TP_STATUS_USER) and leaves it alone
                 // until `release` hands it back, which needs the borrow of `self` that `batch` holds
@@ -151,7 +155,11 @@ impl Receive for RingReceive {
     }
 
     fn missed(&mut self) -> u64 {
-        std::mem::take(&mut self.missed) + self.socket.dropped().unwrap_or(0)
+        let mut missed = std::mem::take(&mut self.missed);
+        if std::mem::take(&mut self.losing) {
+            missed += self.socket.dropped().unwrap_or(0);
+        }
+        missed
     }
 }
 
