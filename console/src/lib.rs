@@ -1,1 +1,3 @@
 //! What the operator touches: command line, API, web pages.
+
+pub mod cli;

@@ -64,6 +64,13 @@ pub fn acquire() -> Result<()> {
     check()
 }
 
+/// Whether this process lives in the machine's own user namespace, whose map covers every user id
+/// (user_namespaces(7)), so that others on the machine see what it mounts.
+pub fn is_initial_user_namespace() -> bool {
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
+}
+
 /// Makes the directory for names of namespaces, on a tmpfs of our own where `/run` belongs to
 /// another user, and a mount point, so that names can be mounted on and taken away again.
 ///
