@@ -149,7 +149,8 @@ pub enum Reach {
         peers: Vec<IpAddr>,
         /// Whether only they are heard; keepalived's `check_unicast_src`.
         check_source: bool,
-        /// Smallest TTL or hop limit to accept; 255 keeps routers out.
+        /// Smallest TTL or hop limit to accept; 255 keeps routers out, but keepalived before 2.4 sends
+        /// unicast over IPv6 with 64, so 0 is the safe choice.
         min_ttl: u8,
     },
 }
