@@ -75,9 +75,8 @@ fn a_new_configuration_moves_only_what_changed() -> Result<()> {
     node.wait_for("kept", State::Master)?;
     node.wait_for("gone", State::Master)?;
     node.told();
-    let announced = |status: &InstanceStatus| {
-        status.counters.announcements_sent.load(Ordering::Relaxed)
-    };
+    let announced =
+        |status: &InstanceStatus| status.counters.announcements_sent.load(Ordering::Relaxed);
     let before = wait::until("the first announcements", LIMIT, || {
         node.status("kept").as_ref().map(announced).filter(|sent| *sent == 5)
     })?;
@@ -174,16 +173,12 @@ fn held_nodes_wait_inhibited_nodes_leave_and_resigned_nodes_stay_away() -> Resul
 #[test]
 fn an_interface_may_come_go_and_lose_its_address() -> Result<()> {
     let (_lab, one, _) = pair("vrrpiface")?;
-    let instance = Instance {
-        interface: "late0".to_owned(),
-        ..instance("late", 7, 150, &["198.51.100.10"])?
-    };
+    let instance =
+        Instance { interface: "late0".to_owned(), ..instance("late", 7, 150, &["198.51.100.10"])? };
     let node = Node::start(&one, vec![instance])?;
     let fault = |text: &str| {
-        wait::until(text, LIMIT, || {
-            node.status("late").filter(|status| status.faults == [text])
-        })
-        .with_context(|| format!("{:#?}", node.handle.status()))
+        wait::until(text, LIMIT, || node.status("late").filter(|status| status.faults == [text]))
+            .with_context(|| format!("{:#?}", node.handle.status()))
     };
     fault("interface late0 does not exist")?;
     let ip = |line: &str| -> Result<String> {
