@@ -1,5 +1,10 @@
 //! Claims about schedulers as a whole.
 
+mod comparison;
+mod list;
+mod reference;
+mod reference_locality;
+
 use super::*;
 use crate::table::{
     Method, Real, RealId, Scheduler, SchedulerFlags, Service, ServiceId, ServiceKey,
