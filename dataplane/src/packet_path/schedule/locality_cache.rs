@@ -111,7 +111,9 @@ fn key(destination: IpAddr) -> (u32, IpAddr) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::reference_locality::Table;
     use super::*;
+    use proptest::prelude::*;
 
     fn at(seconds: u32) -> Tick {
         Tick(u32::MAX - 1000).after(Ticks::from_secs(seconds))
@@ -199,5 +201,48 @@ mod tests {
         cache.expire(at(3600));
         assert_eq!(cache.sweep, 2);
         assert_eq!(cache.next_sweep, at(3660));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4))]
+
+        /// Fills of up to 25,000 destinations of both families in bursts, with sweeps in between.
+        #[test]
+        fn sweeps_take_out_what_the_reference_takes_out(
+            seed in any::<u64>(),
+            bursts in prop::collection::vec((0u32..8000, 1u32..5), 1..30),
+        ) {
+            let (mut cache, mut table) = (Cache::new(at(0)), Table::new());
+            let (mut seconds, mut random) = (0, seed | 1);
+            for (count, minutes) in bursts {
+                for _ in 0..count {
+                    random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                    let n = (random >> 48) as u32 % 30_000;
+                    let address = if n.is_multiple_of(5) {
+                        IpAddr::V6((u128::from(n) << 77 | 1).into())
+                    } else {
+                        address(n)
+                    };
+                    if let Some(entry) = table.get(address) {
+                        entry.last_use = seconds.into();
+                        cache.touch(address, at(seconds));
+                    } else {
+                        table.set(address, n, seconds.into());
+                        cache.put(address, n, at(seconds));
+                    }
+                }
+                for _ in 0..minutes {
+                    seconds += 60;
+                    table.check_expire(seconds.into());
+                    cache.expire(at(seconds));
+                }
+                let mut expected: Vec<_> =
+                    table.buckets.iter().flatten().map(|entry| entry.address).collect();
+                expected.sort();
+                let mut left: Vec<_> = cache.entries.keys().map(|(_, address)| *address).collect();
+                left.sort();
+                prop_assert!(left == expected, "{} left, not {}", left.len(), expected.len());
+            }
+        }
     }
 }

@@ -56,20 +56,52 @@ fn weight() -> impl Strategy<Value = u32> {
     ]
 }
 
+fn choice() -> impl Strategy<Value = Step> {
+    (any::<u32>(), any::<u16>(), 0u8..4, any::<[u32; 2]>(), any::<bool>()).prop_map(
+        |(client, port, destination, random, active)| Step::Choose {
+            client,
+            port,
+            destination,
+            random,
+            active,
+        },
+    )
+}
+
+fn overload() -> impl Strategy<Value = Step> {
+    (0usize..1000, any::<bool>()).prop_map(|(server, overload)| Step::Overload { server, overload })
+}
+
+fn end() -> impl Strategy<Value = Step> {
+    (0usize..1000).prop_map(|server| Step::End { server })
+}
+
+/// Some of everything.
 fn step() -> impl Strategy<Value = Step> {
-    let server = 0usize..1000;
     prop_oneof![
-        30 => (any::<u32>(), any::<u16>(), 0u8..6, any::<[u32; 2]>(), any::<bool>()).prop_map(
-            |(client, port, destination, random, active)| {
-                Step::Choose { client, port, destination, random, active }
-            }
-        ),
-        6 => server.clone().prop_map(|server| Step::End { server }),
-        4 => (server.clone(), any::<bool>())
-            .prop_map(|(server, overload)| Step::Overload { server, overload }),
+        30 => choice(),
+        6 => end(),
+        4 => overload(),
         7 => change().prop_map(Step::Change),
         1 => any::<[bool; 2]>().prop_map(|[flag_1, flag_2]| Step::Flags { flag_1, flag_2 }),
         1 => prop_oneof![0u32..10, 1400u32..1500].prop_map(|minutes| Step::Wait { minutes }),
+    ]
+}
+
+/// Servers that come and go over their thresholds all the time.
+fn step_in_overload() -> impl Strategy<Value = Step> {
+    prop_oneof![20 => choice(), 15 => overload(), 1 => change().prop_map(Step::Change)]
+}
+
+/// Days of use around the moment at which a set loses its busiest server.
+fn step_over_days() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        20 => choice(),
+        10 => end(),
+        2 => overload(),
+        1 => change().prop_map(Step::Change),
+        3 => prop_oneof![Just(1u32), Just(720), Just(1439), Just(1440), Just(1441)]
+            .prop_map(|minutes| Step::Wait { minutes }),
     ]
 }
 
@@ -112,6 +144,8 @@ struct Run {
     service: Service,
     state: SchedulerState,
     seconds: u64,
+    /// Whether the scheduler is not told of changes for now.
+    pause_updates: bool,
 }
 
 impl Run {
@@ -119,7 +153,8 @@ impl Run {
         let service = service(scheduler, []);
         let state = SchedulerState::new(&service, Tick(0));
         let reference = fresh(scheduler);
-        let mut run = Self { list: List::new(), reference, service, state, seconds: 0 };
+        let list = List::new();
+        let mut run = Self { list, reference, service, state, seconds: 0, pause_updates: false };
         for &weight in weights {
             run.change_list(Change::Add { weight });
         }
@@ -132,6 +167,12 @@ impl Run {
 
     fn changed(&mut self, removed: Option<usize>) {
         self.reference.dest_changed(&self.list, removed);
+        if !self.pause_updates {
+            self.update();
+        }
+    }
+
+    fn update(&mut self) {
         self.service.reals = self.list.reals().into();
         self.state.update(&self.service, self.now());
     }
@@ -290,4 +331,87 @@ agree_with_reference! {
     ovf_agrees_with_its_reference: Ovf,
     mh_agrees_with_its_reference: Mh,
     twos_agrees_with_its_reference: Twos,
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn rr_agrees_under_overload(
+        weights in prop::collection::vec(0u32..3, 0..6),
+        steps in prop::collection::vec(step_in_overload(), 1..200),
+    ) {
+        compare(Scheduler::Rr, weights, steps)?;
+    }
+
+    #[test]
+    fn wrr_agrees_under_overload(
+        weights in prop::collection::vec(prop_oneof![0u32..7, 98u32..101], 0..6),
+        steps in prop::collection::vec(step_in_overload(), 1..200),
+    ) {
+        compare(Scheduler::Wrr, weights, steps)?;
+    }
+
+    /// One update for several changes, as if servers were removed before others are added. One that
+    /// is removed and added again in between is left out: where nothing overtook it, the list does
+    /// not show it.
+    #[test]
+    fn rr_agrees_when_told_of_several_changes_at_once(
+        weights in prop::collection::vec(0u32..3, 1..10),
+        rounds in prop::collection::vec(
+            (0usize..12, prop::collection::vec(change(), 0..6)),
+            1..12,
+        ),
+    ) {
+        let mut run = Run::new(Scheduler::Rr, &weights);
+        for (choices, changes) in rounds {
+            for _ in 0..choices {
+                let (expected, chosen) = run.choose(0, 0, 0, [0; 2]);
+                prop_assert_eq!(chosen, expected);
+            }
+            let before = run.list.order();
+            run.pause_updates = true;
+            let (first, then): (Vec<_>, Vec<_>) = changes
+                .into_iter()
+                .partition(|change| matches!(change, Change::Remove { .. }));
+            for change in first.into_iter().chain(then) {
+                match change {
+                    Change::AddAgain { .. } if run.list.order() != before => {}
+                    Change::AddAgain { .. } | Change::Add { .. } | Change::Edit { .. }
+                        | Change::Remove { .. } => run.change_list(change),
+                }
+            }
+            run.pause_updates = false;
+            run.update();
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    #[test]
+    fn long_lists_agree(
+        weights in prop::collection::vec(0u32..40, 200..400),
+        steps in prop::collection::vec(
+            prop_oneof![20 => choice(), 20 => overload(), 1 => change().prop_map(Step::Change)],
+            1..100,
+        ),
+    ) {
+        for scheduler in EVERY_SCHEDULER {
+            compare(scheduler, weights.clone(), steps.clone())?;
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn lblcr_agrees_over_days(
+        weights in prop::collection::vec(1u32..6, 2..6),
+        steps in prop::collection::vec(step_over_days(), 1..200),
+    ) {
+        compare(Scheduler::Lblcr, weights, steps)?;
+    }
 }
