@@ -166,6 +166,19 @@ mod tests {
     }
 
     #[test]
+    fn one_sweep_takes_out_half_of_a_cache_at_most() {
+        let mut cache = filled(LIMIT as u32, at(0));
+        let changes = expire_until(&mut cache, 0, 360);
+        assert!(matches!(changes[..], [(360, 8192..8250)]), "{changes:?}");
+    }
+
+    #[test]
+    fn a_cache_that_is_just_full_is_not_swept() {
+        let mut cache = filled(FULL as u32, at(0));
+        assert_eq!(expire_until(&mut cache, 0, 600), []);
+    }
+
+    #[test]
     fn the_next_sweep_goes_on_where_the_last_one_stopped() {
         let mut cache = filled(FULL as u32 + 300, at(0));
         expire_until(&mut cache, 0, 360);
