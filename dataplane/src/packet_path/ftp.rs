@@ -55,10 +55,10 @@ impl PacketPath {
     ) {
         let entry = view.director.connections().entry(slot);
         let partial = frame.offload.partial_checksum;
-        if let Some(session) = view.director.ftp().get(&slot) {
-            if let Some(segment) = frame.bytes_mut().get_mut(packet.l4..packet.end) {
-                sequence::apply(segment, &Shift::default(), &session.replies, partial);
-            }
+        if let Some(session) = view.director.ftp().get(&slot)
+            && let Some(segment) = frame.bytes_mut().get_mut(packet.l4..packet.end)
+        {
+            sequence::apply(segment, &Shift::default(), &session.replies, partial);
         }
         if entry.meta().state != state::ESTABLISHED {
             return;

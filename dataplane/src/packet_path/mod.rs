@@ -10,6 +10,7 @@ pub mod connections;
 pub mod counters;
 pub mod director;
 mod egress;
+pub mod explain;
 pub mod forward;
 mod fragments;
 pub mod frame;

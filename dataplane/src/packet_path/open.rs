@@ -125,7 +125,7 @@ impl PacketPath {
         (real, real_port): (&Real, u16),
         template: Option<Slot>,
     ) -> Result<Slot, DropReason> {
-        let via = if self.breaks_without_source(view, packet.source, real) {
+        let via = if Self::breaks_without_source(view, packet.source, real) {
             Via::FullNat
         } else {
             via(real.method)
@@ -171,7 +171,7 @@ impl PacketPath {
 
     /// Whether replies would miss the director if the real server saw the client's own address: the
     /// client is the director, or the real server itself, or lives on the real server's link.
-    fn breaks_without_source(&self, view: View<'_>, client: Address, real: &Real) -> bool {
+    pub(super) fn breaks_without_source(view: View<'_>, client: Address, real: &Real) -> bool {
         match real.method {
             Method::FullNat => return true,
             Method::Nat | Method::Local => {}

@@ -104,7 +104,11 @@ impl PacketPath {
 }
 
 /// The template's key, and whether it names the real server's port.
-fn template_key(service: &Service, persistence: Persistence, flow: &Flow) -> (Tuple, bool) {
+pub(super) fn template_key(
+    service: &Service,
+    persistence: Persistence,
+    flow: &Flow,
+) -> (Tuple, bool) {
     let source = Address::from(flow.client).masked(persistence.mask);
     let destination = Address::from(flow.destination);
     let port = service.key.port();

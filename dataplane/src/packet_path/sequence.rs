@@ -73,7 +73,7 @@ fn replace(segment: &mut [u8], at: usize, new: u32, delta: Delta) -> Delta {
     let old = be32(segment, at);
     put32(segment, at, new);
     // An odd position swaps the halves of every word that the checksum sees.
-    if at % 2 == 0 {
+    if at.is_multiple_of(2) {
         delta.long(old, new)
     } else {
         delta.long(old.rotate_left(8), new.rotate_left(8))

@@ -1,5 +1,7 @@
 //! The packet path as a whole: frames in, frames and verdicts out, with a fixed network around it.
 
+#![allow(clippy::wildcard_enum_match_arm)] // Another crate's enums.
+
 pub mod fixture;
 mod methods;
 mod mutation;

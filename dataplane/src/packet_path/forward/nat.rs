@@ -106,6 +106,7 @@ pub fn sctp_checksum(bytes: &mut [u8], packet: &Packet) {
 }
 
 #[cfg(test)]
+#[allow(clippy::wildcard_enum_match_arm)] // Another crate's enums.
 mod tests {
     use super::*;
     use crate::packet_path::parse::{self, Parsed};

@@ -143,6 +143,7 @@ pub fn fragments(whole: &[u8], mtu: u16, piece: &mut Vec<u8>, mut each: impl FnM
 }
 
 #[cfg(test)]
+#[allow(clippy::wildcard_enum_match_arm)] // Another crate's enums.
 mod tests {
     use super::*;
     use crate::packet_path::parse::{self, Parsed};

@@ -188,6 +188,7 @@ fn outer_v6(
 }
 
 #[cfg(test)]
+#[allow(clippy::wildcard_enum_match_arm)] // Another crate's enums.
 mod tests {
     use super::*;
 

@@ -13,7 +13,7 @@ use std::collections::HashMap;
 const STABLE: Ticks = Ticks::from_secs(86_400);
 
 /// lblc: each destination address keeps its server until that one is crowded.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Locality {
     servers: Cache<usize>,
 }
@@ -60,12 +60,12 @@ impl Locality {
 
 /// lblcr: each destination address has a set of servers, which grows when its least busy one is
 /// crowded and shrinks after a day without change.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct ReplicatedLocality {
     sets: Cache<ServerSet>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct ServerSet {
     /// Indexes, newest first.
     servers: Vec<usize>,

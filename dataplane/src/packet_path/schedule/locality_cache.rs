@@ -19,7 +19,7 @@ const SWEEPS_TO_FULL: u32 = 30;
 const EXPIRATION: Ticks = Ticks::from_secs(86_400);
 
 /// What is remembered per destination address.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Cache<T> {
     /// Ordered by hash bucket, so that a sweep can go on where the last one stopped.
     entries: BTreeMap<(u32, IpAddr), Entry<T>>,
@@ -29,7 +29,7 @@ pub(super) struct Cache<T> {
     rover: u32,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Entry<T> {
     last_used: Tick,
     value: T,

@@ -7,7 +7,7 @@ use crate::table::{Real, RealId};
 use std::collections::HashMap;
 
 /// rr: the next server that takes connections, whatever its weight.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct RoundRobin {
     /// The server chosen last; `None` before the first.
     last: Option<usize>,
@@ -52,7 +52,7 @@ fn places_kept(old: &[Real], new: &[Real]) -> Vec<Option<usize>> {
 /// wrr: `weight` turns per round, interleaved by falling levels. A walk along the list takes every
 /// server whose weight reaches the level; at its end the level falls by the greatest common divisor
 /// of the weights, and starts again from the top after the lowest.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct WeightedRoundRobin {
     /// The server chosen last; `None` before the first of the list.
     current: Option<usize>,

@@ -14,14 +14,14 @@ use std::sync::Arc;
 ///
 /// It outlives table generations. A packet may see a table slightly older or newer than what the
 /// scheduler was last told; the answer then is still a server of the packet's own table.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct SchedulerState {
     scheduler: Scheduler,
     reals: Arc<[Real]>,
     memory: Memory,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Memory {
     Memoryless(Memoryless),
     Rr(RoundRobin),

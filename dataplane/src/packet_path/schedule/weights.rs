@@ -17,7 +17,7 @@ fn gcd(mut a: u32, mut b: u32) -> u32 {
 /// Finds the next server in list order whose weight reaches a level, without walking the list. A
 /// complete binary tree over the list; each node holds the greatest weight below it. Node 1 is
 /// the root, node `n` has children `2n` and `2n + 1`, leaves start at `leaves`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct WeightIndex {
     leaves: usize,
     greatest: Box<[u32]>,
