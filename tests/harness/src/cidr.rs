@@ -1,7 +1,7 @@
 //! An address with its prefix length, as operators write it: `192.0.2.1/24`, `2001:db8::1/64`.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use anyhow::{Context, Result, bail};
@@ -16,6 +16,15 @@ pub struct Cidr {
 }
 
 impl Cidr {
+    /// The prefix of length 0 in the family of `address`: all destinations.
+    pub fn everything_like(address: IpAddr) -> Self {
+        let unspecified: IpAddr = match address {
+            IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        Self { address: unspecified, prefix: 0 }
+    }
+
     /// The longest prefix that this address family allows.
     fn full_length(address: IpAddr) -> u8 {
         if address.is_ipv4() { 32 } else { 128 }

@@ -141,11 +141,7 @@ impl Host {
     /// When either is malformed or the gateway is not reachable.
     pub fn route(&self, to: &str, via: &str) -> Result<()> {
         let via: IpAddr = via.parse().with_context(|| format!("gateway {via:?}"))?;
-        let to: Cidr = match (to, via) {
-            ("default", IpAddr::V4(_)) => "0.0.0.0/0".parse()?,
-            ("default", IpAddr::V6(_)) => "::/0".parse()?,
-            (prefix, _) => prefix.parse()?,
-        };
+        let to = if to == "default" { Cidr::everything_like(via) } else { to.parse()? };
         self.0.netlink.add_route(to, via).with_context(|| format!("on {}", self.name()))
     }
 

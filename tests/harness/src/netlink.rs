@@ -56,6 +56,12 @@ impl Netlink {
             .with_context(|| what.to_owned())
     }
 
+    /// Makes a link of a kind that a kernel can be built without.
+    fn make(&self, what: &str, option: &str, message: LinkMessage) -> Result<()> {
+        self.ask(what, self.handle.link().add(message).execute())
+            .with_context(|| format!("a lab needs a kernel with {option}"))
+    }
+
     fn link(&self, name: &str) -> Result<LinkMessage> {
         let mut links = self.handle.link().get().match_name(name.to_owned()).execute();
         self.ask(&format!("looking up link {name}"), links.try_next())?
@@ -101,12 +107,12 @@ impl Netlink {
             .append_info_data(InfoBridge::MulticastSnooping(false))
             .up()
             .build();
-        self.ask(&format!("adding bridge {name}"), self.handle.link().add(bridge).execute())
+        self.make(&format!("adding bridge {name}"), "CONFIG_BRIDGE", bridge)
     }
 
     pub(crate) fn add_dummy(&self, name: &str) -> Result<()> {
         let dummy = LinkDummy::new(name).up().build();
-        self.ask(&format!("adding dummy {name}"), self.handle.link().add(dummy).execute())
+        self.make(&format!("adding dummy {name}"), "CONFIG_DUMMY", dummy)
     }
 
     /// A veth pair: `port` stays here as a port of `bridge`, `name` goes to `to`.
@@ -120,7 +126,7 @@ impl Netlink {
         // The far end is born here, where another host's link of the same name may be under way.
         let newborn = format!("{port}n");
         let pair = LinkVeth::new(port, &newborn).build();
-        self.ask(&format!("adding veth {port}"), self.handle.link().add(pair).execute())?;
+        self.make(&format!("adding veth {port}"), "CONFIG_VETH", pair)?;
         let far = LinkUnspec::new_with_index(self.index(&newborn)?)
             .setns_by_fd(to.net().as_raw_fd())
             .name(name.to_owned())
@@ -199,20 +205,11 @@ impl Netlink {
         match source.address {
             IpAddr::V4(address) => {
                 self.ask(&what, rule.v4().source_prefix(address, source.prefix).execute())?;
-                self.add_route_in(
-                    SOURCE_TABLE,
-                    Cidr { address: Ipv4Addr::UNSPECIFIED.into(), prefix: 0 },
-                    via,
-                )
             }
             IpAddr::V6(address) => {
                 self.ask(&what, rule.v6().source_prefix(address, source.prefix).execute())?;
-                self.add_route_in(
-                    SOURCE_TABLE,
-                    Cidr { address: Ipv6Addr::UNSPECIFIED.into(), prefix: 0 },
-                    via,
-                )
             }
         }
+        self.add_route_in(SOURCE_TABLE, Cidr::everything_like(via), via)
     }
 }
