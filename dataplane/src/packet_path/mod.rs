@@ -18,7 +18,7 @@ mod ftp;
 mod icmp_error;
 mod known;
 mod next_hop;
-mod open;
+pub mod open;
 pub mod outbox;
 pub mod parse;
 mod persistence;

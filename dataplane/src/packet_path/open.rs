@@ -20,7 +20,7 @@ const PORTS_TRIED: u32 = 64;
 /// connections (`ip_local_port_range`).
 pub const RESERVED_PORTS: std::ops::RangeInclusive<u16> = 61_000..=65_535;
 /// Ports that full NAT uses of an address from a service's own pool.
-const POOL_PORTS: std::ops::RangeInclusive<u16> = 1_024..=65_535;
+pub const POOL_PORTS: std::ops::RangeInclusive<u16> = 1_024..=65_535;
 /// FTP servers connect from here; such packets never open connections (IPVS).
 const FTP_DATA: u16 = 20;
 

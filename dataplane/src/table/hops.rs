@@ -208,6 +208,11 @@ impl Hops {
             .filter_map(|(id, port)| Some((PortId(u16::try_from(id).ok()?), port.as_ref()?)))
     }
 
+    /// All the host's own addresses, in no order.
+    pub fn local_addresses(&self) -> impl Iterator<Item = &IpAddr> {
+        self.local.keys()
+    }
+
     /// Whether the host itself has this address.
     pub fn is_local(&self, address: &IpAddr) -> bool {
         self.local.contains_key(address)

@@ -214,6 +214,11 @@ impl ServiceTable {
         self.owned.get(address)
     }
 
+    /// All owned addresses, in no order.
+    pub fn owned_addresses(&self) -> impl Iterator<Item = &OwnedAddress> {
+        self.owned.values()
+    }
+
     /// The rules that mark packets, first match first.
     pub fn marks(&self) -> &[MarkRule] {
         &self.marks

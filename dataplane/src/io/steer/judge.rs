@@ -163,7 +163,8 @@ fn flow(tables: &Tables, frame: &[u8], packet: &Packet) -> Option<Judgement> {
     }
 }
 
-/// An ICMP error is claimed when it is about a packet that the dataplane sent to a real server.
+/// An ICMP error is claimed when it is about a packet that the dataplane sent to a real server or
+/// into a tunnel.
 fn icmp4(tables: &Tables, frame: &[u8], at: usize, to: AddressEntry) -> Option<Judgement> {
     if !matches!(*frame.get(at)?, 3 | 11 | 12) {
         return None;
@@ -198,10 +199,17 @@ fn about(
     ports_at: usize,
     to: AddressEntry,
 ) -> Option<Judgement> {
-    if !matches!(protocol, 6 | 17 | 132) {
-        return None;
+    let tunnel =
+        |port| tables.endpoints.contains_key(&key(destination, protocol, port, Side::Tunnel));
+    match protocol {
+        4 | 41 | 47 => return claim_if(tunnel(0)),
+        6 | 17 | 132 => {}
+        _ => return None,
     }
     let (from_port, to_port) = (half(frame, ports_at)?, half(frame, ports_at + 2)?);
+    if tunnel(to_port) {
+        return Some(Judgement::Claim);
+    }
     if to.flags & flag::LOCAL != 0 && !in_pool(to, from_port) {
         return None;
     }

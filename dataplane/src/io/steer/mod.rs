@@ -8,6 +8,7 @@
 //! death, the host's networking is as before.
 #![allow(unsafe_code)]
 
+mod compile;
 mod judge;
 mod program;
 mod rules;
@@ -16,7 +17,7 @@ mod tests;
 
 pub use judge::{Judgement, addressed, is_copy, judge};
 pub use program::REINJECTED;
-pub use rules::{Endpoint, Ports, SteeringRules, Tables};
+pub use rules::{Endpoint, Ports, SteeringRules, Tables, TunnelEnd};
 
 use super::bpf::{AttachPoint, BpfError, Link, Map, MapKind, Program, ProgramKind};
 use program::{Hook, MapFds};

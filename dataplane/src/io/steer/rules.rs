@@ -28,6 +28,17 @@ pub struct Endpoint {
     pub ports: Ports,
 }
 
+/// The far end of a tunnel to a real server, as ICMP errors quote it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct TunnelEnd {
+    /// RIP.
+    pub address: IpAddr,
+    /// IP protocol of the wrapping.
+    pub protocol: u8,
+    /// Destination port, when the wrapping is UDP; else 0.
+    pub port: u16,
+}
+
 /// Everything that the dataplane takes from the host.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct SteeringRules {
@@ -40,6 +51,8 @@ pub struct SteeringRules {
     pub prefixes: BTreeSet<Prefix>,
     /// Real servers whose replies come through the director (NAT and full NAT).
     pub reals: BTreeSet<Endpoint>,
+    /// Real servers behind tunnels: ICMP errors about packets to them are claimed.
+    pub tunnels: BTreeSet<TunnelEnd>,
     /// Source addresses of full NAT, and the ports that it uses there.
     pub pools: BTreeMap<IpAddr, RangeInclusive<u16>>,
     /// The host's own addresses. Packets to them stay the host's unless a service, a pool, or an
@@ -91,6 +104,8 @@ pub enum Side {
     Service,
     /// Source: a real server.
     Real,
+    /// Destination in an ICMP error: the far end of a tunnel.
+    Tunnel,
 }
 
 /// An address in the tables: IPv6, or IPv4 mapped into it.
@@ -152,6 +167,11 @@ impl From<&SteeringRules> for Tables {
             tables.entry(&endpoint.address).flags |= flag::REAL;
             tables.add(endpoint, Side::Real);
         }
+        for end in &rules.tunnels {
+            let (address, side) = (address(&end.address), Side::Tunnel);
+            let key = EndpointKey { address, port: end.port, protocol: end.protocol, side };
+            tables.endpoints.insert(key, ports::MATCHING);
+        }
         tables.prefixes = rules.prefixes.iter().map(|prefix| (masked(prefix), true)).collect();
         if !tables.prefixes.is_empty() {
             // A short IPv6 prefix, ::/0 say, must not cover IPv4.
@@ -174,14 +194,20 @@ impl Tables {
             Ports::FtpData => (0, ports::FTP_DATA),
         };
         if port == 0 {
-            self.entry(&endpoint.address).flags |= match side {
-                Side::Service => flag::WIDE_SERVICE,
-                Side::Real => flag::WIDE_REAL,
-            };
+            self.entry(&endpoint.address).flags |= wide_flag(side);
         }
         let protocol = endpoint.protocol.number();
         let key = EndpointKey { address: address(&endpoint.address), port, protocol, side };
         *self.endpoints.entry(key).or_default() |= value;
+    }
+}
+
+/// The flag of an address that has an endpoint with more ports than one on this side.
+pub const fn wide_flag(side: Side) -> u32 {
+    match side {
+        Side::Service => flag::WIDE_SERVICE,
+        Side::Real => flag::WIDE_REAL,
+        Side::Tunnel => 0,
     }
 }
 

@@ -36,6 +36,11 @@ fn director() -> SteeringRules {
             endpoint(Protocol::Udp, "2001:db8:1::11", Ports::All),
         ]
         .into(),
+        tunnels: [
+            TunnelEnd { address: ip("10.0.9.11"), protocol: 4, port: 0 },
+            TunnelEnd { address: ip("10.0.9.12"), protocol: 17, port: 6080 },
+        ]
+        .into(),
         pools: [(ip("192.0.2.2"), 20000..=29999)].into(),
         local: [ip("192.0.2.2"), ip("10.0.0.1"), ip("198.51.100.1")].into(),
         macs: [(1, VIRTUAL)].into(),
@@ -139,11 +144,7 @@ fn fragments_follow_their_addresses() {
 #[test]
 fn icmp_errors_about_what_was_sent_to_real_servers_are_claimed() {
     let about = |from: &str, from_port: u16, to: &str, to_port: u16| {
-        segment((from, from_port), (to, to_port), 6)[14..].to_vec()
-    };
-    let error = |to: &str, inner: Vec<u8>| {
-        let body = [&[3, 4, 0, 0, 0, 0, 0, 0], &inner[..]].concat();
-        frames::packet(ip("10.0.0.254"), ip(to), 1, &body)
+        segment((from, from_port), (to, to_port), 6)
     };
     let client = "203.0.113.5";
     assert_eq!(judged(&error(client, about(client, 9, "10.0.0.11", 8080))), Judgement::Claim);
@@ -155,6 +156,24 @@ fn icmp_errors_about_what_was_sent_to_real_servers_are_claimed() {
     let pool = "192.0.2.2";
     assert_eq!(judged(&error(pool, about(pool, 20005, "10.0.0.11", 8080))), Judgement::Claim);
     assert_eq!(judged(&error(pool, about(pool, 50005, "10.0.0.11", 8080))), Judgement::Host);
+}
+
+/// "Fragmentation needed", sent to `to` about a packet.
+fn error(to: &str, about: Vec<u8>) -> Vec<u8> {
+    let body = [&[3, 4, 0, 0, 0, 0, 0, 0], &about[14..]].concat();
+    frames::packet(ip("10.0.0.254"), ip(to), 1, &body)
+}
+
+#[test]
+fn icmp_errors_about_tunnels_are_claimed() {
+    let own = "192.0.2.2";
+    let wrapped = |to: &str, protocol| frames::packet(ip(own), ip(to), protocol, &[0; 28]);
+    assert_eq!(judged(&error(own, wrapped("10.0.9.11", 4))), Judgement::Claim);
+    assert_eq!(judged(&error(own, wrapped("10.0.9.11", 47))), Judgement::Host);
+    assert_eq!(judged(&error(own, wrapped("10.0.9.13", 4))), Judgement::Host);
+    let gue = |port| segment((own, 40000), ("10.0.9.12", port), 17);
+    assert_eq!(judged(&error(own, gue(6080))), Judgement::Claim);
+    assert_eq!(judged(&error(own, gue(53))), Judgement::Host);
 }
 
 /// A host with an interface `one` whose Ethernet address is [`OWN`], and its index.

@@ -1,6 +1,6 @@
 //! Frames and rules for the steering tests: hand-made ones, and generated ones that meet often.
 
-use super::super::{Endpoint, Ports, SteeringRules};
+use super::super::{Endpoint, Ports, SteeringRules, TunnelEnd};
 use crate::table::{Mac, Prefix, Protocol};
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::prelude::*;
@@ -89,6 +89,15 @@ fn endpoint() -> impl Strategy<Value = Endpoint> {
     })
 }
 
+fn tunnel_end() -> impl Strategy<Value = TunnelEnd> {
+    let wrapping = prop_oneof![
+        select(vec![4u8, 41, 47]).prop_map(|protocol| (protocol, 0)),
+        select(&PORTS[..]).prop_map(|port| (17, port)),
+    ];
+    let end = (address(), wrapping);
+    end.prop_map(|(address, (protocol, port))| TunnelEnd { address, protocol, port })
+}
+
 /// Rules over few addresses and ports, so that frames meet them.
 pub fn rules(interface: u32) -> impl Strategy<Value = SteeringRules> {
     let prefix = (address(), select(vec![0, 8, 24, 31, 32, 64, 128]));
@@ -102,11 +111,14 @@ pub fn rules(interface: u32) -> impl Strategy<Value = SteeringRules> {
         btree_map(address(), pool, 0..2),
         btree_set(address(), 0..4),
         any::<bool>(),
+        btree_set(tunnel_end(), 0..4),
     )
-        .prop_map(move |(owned, services, prefixes, reals, pools, local, with_mac)| {
-            let macs = with_mac.then_some((interface, VIRTUAL)).into_iter().collect();
-            SteeringRules { owned, services, prefixes, reals, pools, local, macs }
-        })
+        .prop_map(
+            move |(owned, services, prefixes, reals, pools, local, with_mac, tunnels)| {
+                let macs = with_mac.then_some((interface, VIRTUAL)).into_iter().collect();
+                SteeringRules { owned, services, prefixes, reals, tunnels, pools, local, macs }
+            },
+        )
 }
 
 fn ports() -> impl Strategy<Value = Vec<u8>> {
@@ -115,7 +127,7 @@ fn ports() -> impl Strategy<Value = Vec<u8>> {
 }
 
 fn transport() -> impl Strategy<Value = u8> {
-    prop_oneof![8 => select(vec![6u8, 17, 132]), 1 => any::<u8>()]
+    prop_oneof![8 => select(vec![6u8, 17, 132]), 1 => select(vec![4u8, 41, 47]), 1 => any::<u8>()]
 }
 
 /// IPv6 extension headers and the protocol behind them: the bytes, and the first protocol.
