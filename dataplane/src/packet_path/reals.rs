@@ -94,7 +94,8 @@ impl Reals {
         state.upper.store(real.upper, Relaxed);
         state.lower.store(real.lower, Relaxed);
         let overloaded = state.overloaded.load(Relaxed) != 0;
-        let still = old.after_edit(Thresholds::from(real), overloaded);
+        let total = state.active.load(Relaxed) + state.inactive.load(Relaxed);
+        let still = old.after_edit(Thresholds::from(real), overloaded, total);
         state.overloaded.store(still.into(), Relaxed);
     }
 

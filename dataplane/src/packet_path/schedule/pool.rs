@@ -15,9 +15,10 @@ pub struct Load {
 }
 
 impl Load {
-    /// What lc, wlc, lblc, lblcr and twos compare: an active connection costs 256 idle ones.
+    /// What lc, wlc, lblc, lblcr and twos compare: 256 for each active connection and 1 for every
+    /// connection. Older kernels than Debian 12's count 1 for the inactive ones only.
     pub(super) fn overhead(self) -> u64 {
-        u64::from(self.active) * 256 + u64::from(self.inactive)
+        u64::from(self.active) * 257 + u64::from(self.inactive)
     }
 
     /// What sed and nq compare: the queue that a new connection would join, itself included.

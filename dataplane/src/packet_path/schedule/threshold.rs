@@ -1,8 +1,9 @@
 //! When a real server has enough connections, and when it takes new ones again.
 //!
-//! IPVS's classic rule: at `upper` connections the server stops taking new ones, and it resumes
-//! when fewer than `lower` remain, so that it does not flap around one number. The caller keeps the
-//! flag per real server. `total` counts active and inactive connections, without templates, after
+//! At `upper` connections the server stops taking new ones, and it resumes when fewer than `lower`
+//! remain, so that it does not flap around one number. New limits are applied at once, as IPVS does
+//! since the `totalconns` counter (Debian 12's kernel has it; older ones wait for the next
+//! connection). The caller keeps the flag per real server. `total` counts active and inactive connections, without templates, after
 //! the change.
 
 /// The limits of one real server.
@@ -32,10 +33,14 @@ impl Thresholds {
         overloaded && !resumes
     }
 
-    /// Whether the server is overloaded once its limits were changed from `self` to `new`. Lowering
-    /// the limit below the present count takes effect with the next connection, as in IPVS.
-    pub fn after_edit(self, new: Thresholds, overloaded: bool) -> bool {
-        overloaded && new.upper != 0 && new.upper <= self.upper
+    /// Whether the server is overloaded once its limits were changed from `self` to `new`: between
+    /// the new limits it stays as it was.
+    pub fn after_edit(self, new: Thresholds, overloaded: bool, total: u32) -> bool {
+        if new == self {
+            overloaded
+        } else {
+            new.after_bind(new.after_unbind(overloaded, total), total)
+        }
     }
 }
 
@@ -106,13 +111,22 @@ mod tests {
     }
 
     #[test]
-    fn edit_clears_only_when_the_limit_rises_or_goes() {
+    fn an_edit_applies_the_new_limits_at_once() {
         let old = Thresholds { upper: 10, lower: 0 };
-        for (upper, remains) in [(0, false), (11, false), (10, true), (9, true), (1, true)] {
+        for (upper, total, was, is) in [
+            (0, 12, true, false),
+            (20, 10, true, false),
+            (12, 10, true, true),
+            (12, 10, false, false),
+            (12, 8, true, false),
+            (5, 5, false, true),
+            (5, 4, false, false),
+        ] {
             let new = Thresholds { upper, lower: 0 };
-            assert_eq!(old.after_edit(new, true), remains, "upper {upper}");
-            assert!(!old.after_edit(new, false), "upper {upper}: an edit never sets the flag");
+            assert_eq!(old.after_edit(new, was, total), is, "upper {upper}, {total} connections");
         }
+        assert!(old.after_edit(old, true, 0), "the same limits change nothing");
+        assert!(!old.after_edit(old, false, 99), "the same limits change nothing");
     }
 
     #[test]

@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const BUSYBOX: &str = "/usr/bin/busybox";
-/// Copied from the host with the libraries that they load.
-const PROGRAMS: &[&str] = &["/usr/sbin/ipvsadm", "/usr/sbin/ip", "/usr/sbin/nft"];
+/// Copied from the host with the libraries that they load. Commands run in dash, because busybox's
+/// shell would take its own `ip` whatever `PATH` says.
+const PROGRAMS: &[&str] = &["/bin/dash", "/usr/sbin/ipvsadm", "/usr/sbin/ip", "/usr/sbin/nft"];
 const DRIVERS: &[&str] = &["virtio_pci", "virtio_console", "virtio_net"];
 
 /// The boot image for this kernel, built when its content changed.
@@ -43,12 +44,12 @@ fn build(kernel: &Kernel) -> Result<Vec<u8>> {
     archive.file("bin/load-modules", include_bytes!("load-modules.sh"));
     let busybox = fs::read(BUSYBOX).context("reading /usr/bin/busybox (busybox-static)")?;
     archive.file("bin/busybox", &busybox);
-    archive.symlink("bin/sh", "busybox");
+    archive.symlink("bin/sh", "dash");
     add_modules(kernel, &mut archive)?;
     let mut files = BTreeSet::new();
     for program in PROGRAMS {
         if !Path::new(program).exists() {
-            bail!("{program} is missing (Debian packages: ipvsadm iproute2 nftables)");
+            bail!("{program} is missing (Debian packages: dash ipvsadm iproute2 nftables)");
         }
         files.insert(PathBuf::from(program));
         files.extend(libraries(program)?);

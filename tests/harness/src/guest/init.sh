@@ -8,8 +8,8 @@ mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
 mount -t tmpfs tmpfs /run
 mkdir -p /run/netns
-load-modules virtio_pci virtio_console virtio_net
-ip link set lo up
+/bin/load-modules virtio_pci virtio_console virtio_net
+/usr/sbin/ip link set lo up
 
 port=
 while [ -z "$port" ]; do
@@ -29,7 +29,7 @@ while read -r verb bytes path <&3; do
     case $verb in
     run)
         receive "$bytes" /run/script
-        sh /run/script </dev/null >/run/stdout 2>/run/stderr 3>&-
+        /bin/dash /run/script </dev/null >/run/stdout 2>/run/stderr 3>&-
         echo "done $? $(size /run/stdout) $(size /run/stderr)" >&3
         cat /run/stdout /run/stderr >&3
         ;;
