@@ -1,5 +1,6 @@
 //! What all workers and control share: the published tables, the connections, the loads.
 
+use super::client_address::Announcement;
 use super::connections::{Connections, Flags, HashKeys, Slot};
 use super::counters::{Counters, Traffic};
 use super::fragments::Trails;
@@ -73,6 +74,7 @@ pub struct Director {
     notices: SyncSender<Notice>,
     trails: Mutex<Trails>,
     ftp: Mutex<BTreeMap<Slot, Session>>,
+    announcements: Mutex<BTreeMap<Slot, Announcement>>,
 }
 
 impl Director {
@@ -89,6 +91,7 @@ impl Director {
             notices,
             trails: Mutex::new(Trails::default()),
             ftp: Mutex::default(),
+            announcements: Mutex::default(),
         }
     }
 
@@ -177,6 +180,11 @@ impl Director {
         self.trails.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// PROXY headers under way.
+    pub(super) fn announcements(&self) -> MutexGuard<'_, BTreeMap<Slot, Announcement>> {
+        self.announcements.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// FTP control connections that need their text read.
     pub(super) fn ftp(&self) -> MutexGuard<'_, BTreeMap<Slot, Session>> {
         self.ftp.lock().unwrap_or_else(PoisonError::into_inner)
@@ -219,6 +227,7 @@ impl Director {
         }
         if meta.flags.has(Flags::SHIFTED) {
             self.ftp().remove(&slot);
+            self.announcements().remove(&slot);
         }
         self.reals.unbind(entry.real(), !meta.flags.has(Flags::INACTIVE));
         if let Some(control) = entry.control() {

@@ -137,9 +137,13 @@ impl PacketPath {
             Via::Tunnel => self.send_through_tunnel(view, frame, &packet, course, (&hop, fit)),
             Via::Nat | Via::FullNat | Via::Local => {
                 if let Some(slot) = slot
-                    && packet.destination_port == ftp::CONTROL
+                    && packet.protocol == ip::TCP
                 {
-                    self.ftp_from_client(view, frame, &packet, slot);
+                    if course.via == Via::FullNat {
+                        self.announce_client(view, frame, &mut packet, slot, &hop);
+                    } else if packet.destination_port == ftp::CONTROL {
+                        self.ftp_from_client(view, frame, &packet, slot);
+                    }
                 }
                 let destination = (Address::from(course.real.address), course.real_port);
                 let new = Rewrite { source: course.local, destination: Some(destination) };
@@ -182,6 +186,8 @@ impl PacketPath {
         let [client_port, virtual_port, ..] = entry.ports();
         if Self::is_ftp(meta, virtual_port) {
             self.ftp_from_real(view, frame, &mut packet, slot);
+        } else if meta.flags.has(Flags::SHIFTED) {
+            self.undo_announcement(view, frame, &packet, slot);
         }
         let new = Rewrite {
             source: Some((entry.virtual_address(), virtual_port)),

@@ -6,6 +6,7 @@
 
 pub mod address;
 pub mod answer;
+mod client_address;
 pub mod connections;
 pub mod counters;
 pub mod director;
