@@ -109,6 +109,11 @@ impl Lab {
         Ok(host)
     }
 
+    /// The switch, for things other than hosts that plug into networks.
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
     /// A directory that lives as long as the lab.
     pub fn scratch(&self) -> &Path {
         &self.shared.scratch

@@ -132,6 +132,11 @@ impl Netlink {
             .name(name.to_owned())
             .build();
         self.set(&format!("moving {name} into its namespace"), far)?;
+        self.plug(port, bridge)
+    }
+
+    /// Makes an existing link a port of `bridge`.
+    pub(crate) fn plug(&self, port: &str, bridge: &str) -> Result<()> {
         let near = LinkUnspec::new_with_index(self.index(port)?)
             .controller(self.index(bridge)?)
             .up()

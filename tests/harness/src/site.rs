@@ -43,6 +43,8 @@ pub struct Site {
     /// The director's interfaces, outside then inside.
     pub director_interfaces: [Interface; 2],
     outside: Network,
+    inside: Network,
+    remote: Network,
     // Last, so that everything above is gone before the lab is.
     lab: Lab,
 }
@@ -52,7 +54,7 @@ impl Site {
     ///
     /// # Errors
     /// When the lab cannot be built.
-    pub fn new(name: &str, inside: usize, remote: usize) -> Result<Self> {
+    pub fn new(name: &str, reals: usize, remotes: usize) -> Result<Self> {
         let lab = Lab::new(name)?;
         let networks = [lab.network("outside")?, lab.network("inside")?, lab.network("remote")?];
         let [out_net, in_net, far_net] = &networks;
@@ -86,10 +88,21 @@ impl Site {
                 })
                 .collect::<Result<Vec<Host>>>()
         };
-        let reals = row("real", inside, in_net, ["10.0.0.", "2001:db8:a::"], "254")?;
-        let remotes = row("remote", remote, far_net, ["10.9.0.", "2001:db8:9::"], "1")?;
-        let [outside, ..] = networks;
-        Ok(Self { client, director, router, reals, remotes, director_interfaces, outside, lab })
+        let reals = row("real", reals, in_net, ["10.0.0.", "2001:db8:a::"], "254")?;
+        let remotes = row("remote", remotes, far_net, ["10.9.0.", "2001:db8:9::"], "1")?;
+        let [outside, inside, remote] = networks;
+        Ok(Self {
+            client,
+            director,
+            router,
+            reals,
+            remotes,
+            director_interfaces,
+            outside,
+            inside,
+            remote,
+            lab,
+        })
     }
 
     /// The lab, for more hosts and networks.
@@ -100,6 +113,16 @@ impl Site {
     /// The network of the client and the VIPs, for more of both.
     pub fn outside(&self) -> &Network {
         &self.outside
+    }
+
+    /// The network of the director and the real servers.
+    pub fn inside(&self) -> &Network {
+        &self.inside
+    }
+
+    /// The network of the real servers behind the router.
+    pub fn remote(&self) -> &Network {
+        &self.remote
     }
 
     /// Prepares an inside real server for direct routing or tunnelling: it takes packets for the

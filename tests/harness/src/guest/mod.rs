@@ -20,10 +20,12 @@ mod wire;
 pub use agent::Output;
 pub use wire::Wire;
 
+use crate::lab::{Lab, Network};
+use crate::namespace::NAMED;
 use agent::Agent;
 use anyhow::{Context, Result, bail};
 use machine::Machine;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
@@ -128,6 +130,23 @@ impl Guest {
         let agent = agent.with_context(|| machine.describe("did not boot"))?;
         let mut guest = Self { agent, machine, macs };
         guest.load_modules(&options.modules)?;
+        Ok(guest)
+    }
+
+    /// Boots a guest as one more host of a lab, with a network card on each of `networks` in this
+    /// order, after those that `options` has already. Its addresses are the caller's to set.
+    ///
+    /// # Errors
+    /// As [`Guest::boot`], and when `/dev/net/tun` is missing.
+    pub fn boot_in(lab: &Lab, networks: &[&Network], mut options: Options) -> Result<Self> {
+        let shared = lab.shared();
+        let ports: Vec<_> = networks.iter().map(|_| shared.next_port()).collect();
+        options.nics.extend(ports.iter().cloned().map(Nic::Tap));
+        options.namespace = Some(Path::new(NAMED).join(shared.switch.name()));
+        let guest = Self::boot(&options)?;
+        for (port, network) in ports.iter().zip(networks) {
+            shared.switchboard.plug(port, &network.bridge)?;
+        }
         Ok(guest)
     }
 

@@ -1,4 +1,7 @@
 use super::*;
+use crate::backend::Backend;
+use crate::decapsulator::{Decapsulator, Encapsulation};
+use crate::{Site, real_server};
 
 /// One boot for all claims about the guest, because a boot costs seconds.
 #[test]
@@ -92,4 +95,44 @@ fn a_guest_whose_kernel_dies_shows_its_last_words() {
     let mut guest = Guest::boot(&Options { modules: Vec::new(), ..Options::default() }).unwrap();
     let message = format!("{:#}", guest.run("echo c >/proc/sysrq-trigger").unwrap_err());
     assert!(message.contains("sysrq triggered crash"), "{message}");
+}
+
+/// The guest as a director with the kernel's own IPVS, in the middle of a lab's site; also shows that
+/// the lab's decapsulator takes what the kernel's IPVS sends.
+#[test]
+fn a_guest_in_a_lab_balances_with_the_kernels_ipvs() {
+    let site = Site::new("guestlab", 2, 1).unwrap();
+    let options = Options { name: "director".into(), ..Options::default() };
+    let mut guest = Guest::boot_in(site.lab(), &[site.outside(), site.inside()], options).unwrap();
+    let setup = [
+        "sysctl -w net.ipv4.ip_forward=1",
+        "ip addr add 192.0.2.253/24 dev eth0",
+        "ip addr add 192.0.2.20/32 dev eth0",
+        "ip addr add 10.0.0.253/24 dev eth1",
+        "ip link set eth0 up",
+        "ip link set eth1 up",
+        "ip route add 10.9.0.0/24 via 10.0.0.1",
+        "ipvsadm -A -t 192.0.2.20:80 -s rr",
+        "ipvsadm -a -t 192.0.2.20:80 -r 10.0.0.11 -m",
+        "ipvsadm -a -t 192.0.2.20:80 -r 10.0.0.12 -g",
+        "ipvsadm -a -t 192.0.2.20:80 -r 10.9.0.11 -i",
+    ];
+    for output in guest.run_all(&setup).unwrap() {
+        assert_eq!(output.code, 0, "{output:?}");
+    }
+    let [masqueraded, routed, tunnelled] = [&site.reals[0], &site.reals[1], &site.remotes[0]];
+    masqueraded.route("192.0.2.100/32", "10.0.0.253").unwrap();
+    site.answer_directly(routed, "192.0.2.20").unwrap();
+    real_server::accept_vip(tunnelled, "192.0.2.20").unwrap();
+    let vips = ["192.0.2.20"];
+    let decapsulator = Decapsulator::start(tunnelled, Encapsulation::Ipip, &vips).unwrap();
+    let _servers =
+        [masqueraded, routed, tunnelled].map(|real| Backend::http(real, "[::]:80").unwrap());
+
+    let fetch = ["curl", "-sS", "--max-time", "60", "http://192.0.2.20/"];
+    let mut answers: Vec<_> = (0..6).map(|_| site.client.run_ok(&fetch).unwrap()).collect();
+    answers.sort();
+    let expected = ["real1\n", "real1\n", "real2\n", "real2\n", "remote1\n", "remote1\n"];
+    assert_eq!(answers, expected, "{}", guest.sh("ipvsadm -Ln; ip neigh").unwrap());
+    assert!(decapsulator.delivered() > 0);
 }
