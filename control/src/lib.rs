@@ -7,6 +7,7 @@ pub mod compile;
 pub mod health;
 pub mod host;
 pub mod ipvs;
+pub mod ipvs_sync;
 pub mod model;
 pub mod store;
 pub mod vrrp;
