@@ -1,7 +1,7 @@
 //! Attaching to an interface: which backend, and why.
 
 use super::steer::{Guard, Steering};
-use super::{Port, Unreachable, link, ring};
+use super::{Port, Unreachable, link, pnet, ring};
 use crate::table::{Mac, PortId};
 use nix::net::if_::if_nametoindex;
 use std::collections::BTreeSet;
@@ -14,12 +14,15 @@ use std::net::Ipv6Addr;
 pub enum Backend {
     /// Packet sockets with a shared ring and virtio-net headers.
     Ring,
+    /// pnet's datalink channel: one worker, no offloads, slow; the last resort.
+    Pnet,
 }
 
 impl fmt::Display for Backend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Ring => "packet ring",
+            Self::Pnet => "pnet channel",
         })
     }
 }
@@ -91,7 +94,7 @@ pub enum AttachError {
     },
 }
 
-/// Attaches to an interface and returns one port for each worker.
+/// Attaches to an interface and returns a port for each worker; pnet's channel has only one.
 ///
 /// # Errors
 /// When there is no such interface or no backend works on it.
@@ -99,17 +102,13 @@ pub fn attach(request: &Attach<'_>) -> Result<(Attachment, Vec<Port>), AttachErr
     let interface = request.interface.to_owned();
     let index = if_nametoindex(request.interface)
         .map_err(|_| AttachError::NoInterface(interface.clone()))?;
-    let backend = request.backend.unwrap_or(Backend::Ring);
-    let refused = |source| AttachError::Refused { interface: interface.clone(), backend, source };
-    let open = || match backend {
-        Backend::Ring => {
-            link::mac(&interface)?;
-            let mtu = link::mtu(&interface)?;
-            ring::open(index, request.port, mtu, request.workers.max(1), request.steering)
-        }
-    };
-    let mut ports = open().map_err(refused)?;
-    let memberships = ring::Memberships::open(index).map_err(refused)?;
+    let refused = |backend, source| AttachError::Refused { interface, backend, source };
+    let (backend, reason, mut ports) = open(request, index).map_err(|(b, e)| refused(b, e))?;
+    let memberships = ring::Memberships::open(index).map_err(|e| AttachError::Refused {
+        interface: request.interface.to_owned(),
+        backend,
+        source: e,
+    })?;
     let guard = match request.steering {
         Some(steering) => steering.guard(index).map_err(|error| describe(&error)),
         None => Err("steering is off".to_owned()),
@@ -120,8 +119,40 @@ pub fn attach(request: &Attach<'_>) -> Result<(Attachment, Vec<Port>), AttachErr
             port.host = Box::new(Unreachable);
         }
     }
-    let reason = "packet sockets work on every interface and keep offloads".to_owned();
     Ok((Attachment { index, backend, reason, guard, memberships }, ports))
+}
+
+type Opened = (Backend, String, Vec<Port>);
+
+/// Tries what was asked for, or one backend after the other.
+fn open(request: &Attach<'_>, index: u32) -> Result<Opened, (Backend, io::Error)> {
+    if let Some(backend) = request.backend {
+        let ports = open_as(backend, request, index).map_err(|error| (backend, error))?;
+        return Ok((backend, "as configured".to_owned(), ports));
+    }
+    let error = match open_as(Backend::Ring, request, index) {
+        Ok(ports) => {
+            let reason = "packet sockets work on every interface and keep offloads".to_owned();
+            return Ok((Backend::Ring, reason, ports));
+        }
+        Err(error) => error,
+    };
+    let reason = format!("no packet ring: {}", describe(&error));
+    match open_as(Backend::Pnet, request, index) {
+        Ok(ports) => Ok((Backend::Pnet, reason, ports)),
+        // What the better backend lacked is what the operator should hear of.
+        Err(_) => Err((Backend::Ring, error)),
+    }
+}
+
+fn open_as(backend: Backend, request: &Attach<'_>, index: u32) -> io::Result<Vec<Port>> {
+    let Attach { interface, port, steering, .. } = *request;
+    link::mac(interface)?;
+    let mtu = link::mtu(interface)?;
+    match backend {
+        Backend::Ring => ring::open(index, port, mtu, request.workers.max(1), steering),
+        Backend::Pnet => pnet::open(interface, index, port, mtu, steering).map(|port| vec![port]),
+    }
 }
 
 /// An error with its causes, in one line.

@@ -7,10 +7,14 @@ mod link;
 pub mod memory;
 #[cfg(test)]
 mod netns;
+pub mod offload;
 pub mod pcap;
+pub mod pnet;
 pub mod ring;
 pub mod steer;
 pub mod tap;
+#[cfg(test)]
+mod tests;
 
 pub use advice::{huge_pages, prefetch};
 pub use choose::{Attach, AttachError, Attachment, Backend, attach};

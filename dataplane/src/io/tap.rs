@@ -6,7 +6,7 @@
 #![allow(unsafe_code)]
 
 use super::ring::vnet;
-use super::{BATCH, Batch, HEADROOM, Port, Receive, Sent, Transmit, Unreachable, link};
+use super::{BATCH, Batch, HEADROOM, Port, Receive, Sent, Transmit, Unreachable, link, offload};
 use crate::io::memory::MAX_FRAME;
 use crate::packet_path::Frame;
 use crate::table::{Mac, PortId};
@@ -141,6 +141,7 @@ impl Transmit for TapTransmit {
             if selected & bit == 0 {
                 continue;
             }
+            offload::finish_sctp(frame);
             let header = vnet::encode(&frame.offload);
             if frame.push_front(header.len()).is_none() {
                 sent.refused |= bit;

@@ -27,11 +27,22 @@ pub enum LinkState {
 }
 
 impl PacketSocket {
-    /// Opens a socket that can send from `interface` and receives nothing yet.
+    /// Opens a socket that can send from `interface` and receives nothing yet, with virtio-net
+    /// headers before frames.
     ///
     /// # Errors
     /// Without `CAP_NET_RAW`, or when there is no such interface.
     pub fn open(interface: u32) -> io::Result<Self> {
+        let socket = Self::plain(interface)?;
+        socket.set(libc::PACKET_VNET_HDR, &1)?;
+        Ok(socket)
+    }
+
+    /// The same without headers.
+    ///
+    /// # Errors
+    /// Without `CAP_NET_RAW`, or when there is no such interface.
+    pub fn plain(interface: u32) -> io::Result<Self> {
         let kind = libc::SOCK_RAW | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
         // SAFETY: socket() takes no pointers; the descriptor is new and owned by nobody else.
         let descriptor = unsafe {
@@ -42,7 +53,6 @@ impl PacketSocket {
             OwnedFd::from_raw_fd(descriptor)
         };
         let socket = Self { descriptor, interface };
-        socket.set(libc::PACKET_VNET_HDR, &1)?;
         socket.bind(0)?;
         Ok(socket)
     }

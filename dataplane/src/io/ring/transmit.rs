@@ -3,7 +3,7 @@
 use super::socket::PacketSocket;
 use super::vnet;
 use crate::io::steer::{self, REINJECTED};
-use crate::io::{BATCH, Sent, Transmit};
+use crate::io::{BATCH, Sent, Transmit, offload};
 use crate::packet_path::Frame;
 use arrayvec::ArrayVec;
 use std::io;
@@ -74,6 +74,7 @@ impl Transmit for RingTransmit {
             if selected & bit == 0 {
                 continue;
             }
+            offload::finish_sctp(frame);
             let header = vnet::encode(&frame.offload);
             if frame.push_front(header.len()).is_none() {
                 sent.refused |= bit;
