@@ -230,12 +230,12 @@ mod tests {
     fn segment(v6: bool, sequence: u32, flags: &str, payload: &[u8]) -> Vec<u8> {
         let (client, vip) = if v6 { (CLIENT6, VIP6) } else { (CLIENT4, VIP4) };
         let mut frame = tcp(((client, 4242), (vip, 80)), flags, payload);
-        let mut packet = parsed(&frame);
+        let packet = parsed(&frame);
         put32(&mut frame, packet.l4 + tcp::SEQUENCE, sequence);
         let length = frame.len();
         let mut whole = Frame::new(&mut frame, 0, length, OUTSIDE);
         whole.offload.partial_checksum = true;
-        split::finish_checksum(&mut whole, &mut packet);
+        split::finish_checksum(&mut whole, &packet);
         frame
     }
 
