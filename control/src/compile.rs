@@ -1,8 +1,10 @@
 //! Intent, health and role to what packets look up. Pure.
 
 mod ids;
+mod steering;
 
-pub use ids::{Ids, RealKey};
+pub use ids::{Ids, RealKey, RealSlot};
+pub use steering::steering;
 
 use crate::model::{
     Document, MatchRule, Method, Netmask, Persistence, Real, Service, Sorry, VirtualAddress,

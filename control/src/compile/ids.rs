@@ -20,14 +20,17 @@ pub struct Ids {
     parked_services: BTreeSet<u32>,
 }
 
+/// What is remembered about a real server.
 #[derive(Clone, Copy, Debug)]
-struct RealSlot {
-    id: RealId,
+pub struct RealSlot {
+    /// Its id.
+    pub id: RealId,
     /// Whose statistics it carries.
-    service: ServiceId,
+    pub service: ServiceId,
+    /// Whether it is in use; else it is parked.
+    pub present: bool,
     /// The last weight above 0 that it was configured with.
     last_weight: u32,
-    present: bool,
 }
 
 /// An id, and whether it starts from nothing: its statistics have to be zeroed before use.
@@ -92,8 +95,23 @@ impl Ids {
     }
 
     /// Removed real servers whose ids are kept because connections may remain.
-    pub fn parked(&self) -> impl Iterator<Item = RealId> {
-        self.reals.values().filter(|slot| !slot.present).map(|slot| slot.id)
+    pub fn parked(&self) -> impl Iterator<Item = (&RealKey, &RealSlot)> {
+        self.reals.iter().filter(|(_, slot)| !slot.present)
+    }
+
+    /// What is remembered about a real server.
+    pub fn slot(&self, key: &RealKey) -> Option<&RealSlot> {
+        self.reals.get(key)
+    }
+
+    /// All real servers of a service, parked ones included.
+    pub fn reals_of(&self, address: &VirtualAddress) -> impl Iterator<Item = &RealSlot> {
+        let address = *address;
+        let first = SocketAddr::from(([0, 0, 0, 0], 0));
+        self.reals
+            .range((address, first)..)
+            .take_while(move |((of, _), _)| *of == address)
+            .map(|(_, slot)| slot)
     }
 
     /// Frees the ids of parked real servers that nothing refers to any more.

@@ -78,7 +78,7 @@ fn a_removed_server_with_connections_gets_its_id_back() {
     let first = compile(&both, &situation, &mut ids, &Generation::default());
     let id = id_of(&first, &vip(1), rip(1)).expect("compiled");
     let second = compile(&one, &situation, &mut ids, &first);
-    assert_eq!(ids.parked().collect::<Vec<_>>(), [id]);
+    assert_eq!(ids.parked().map(|(_, slot)| slot.id).collect::<Vec<_>>(), [id]);
     ids.release(|asked| asked == id);
     let other = document([service_with(vip(1), &[2, 3])]);
     let third = compile(&other, &situation, &mut ids, &second);
@@ -266,7 +266,7 @@ proptest! {
                     prop_assert_eq!(before, real.id);
                 }
             }
-            for parked in ids.parked() {
+            for parked in ids.parked().map(|(_, slot)| slot.id) {
                 prop_assert!(seen.insert(parked), "{:?} is parked and in use", parked);
             }
             let wanted: usize = document.services.iter().map(|service| service.reals.len()).sum();

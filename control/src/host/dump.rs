@@ -1,4 +1,5 @@
 //! Netlink messages to the picture's words. The only place that knows the netlink crates' types.
+#![allow(clippy::wildcard_enum_match_arm)] // foreign enums of all that the kernel may ever say
 
 use super::{Address, Link, Neighbour, NeighbourState, Route};
 use dataplane::table::Prefix;
@@ -32,13 +33,13 @@ pub(super) async fn links(handle: &Handle) -> Result<BTreeMap<u32, Link>, Error>
 
 fn link(message: &LinkMessage) -> Option<Link> {
     let header = &message.header;
-    let (mut name, mut mac, mut mtu) = (None, None, 0);
+    let (mut name, mut mac, mut mtu, mut controller) = (None, None, 0, None);
     for attribute in &message.attributes {
-        #[allow(clippy::wildcard_enum_match_arm)] // a foreign enum of everything that links have
         match attribute {
             LinkAttribute::IfName(text) => name = Some(text.clone()),
             LinkAttribute::Address(bytes) => mac = bytes.as_slice().try_into().ok(),
             LinkAttribute::Mtu(bytes) => mtu = *bytes,
+            LinkAttribute::Controller(index) => controller = Some(*index),
             _ => {}
         }
     }
@@ -47,6 +48,7 @@ fn link(message: &LinkMessage) -> Option<Link> {
         name: name?,
         mac: mac.filter(|_| ethernet),
         mtu,
+        controller: controller.filter(|index| *index != 0),
         loopback: header.flags.contains(LinkFlags::Loopback),
         up: header.flags.contains(LinkFlags::Up),
         carrier: header.flags.contains(LinkFlags::LowerUp),
@@ -65,7 +67,6 @@ pub(super) async fn addresses(handle: &Handle) -> Result<Vec<Address>, Error> {
 fn address(message: &AddressMessage) -> Option<Address> {
     let (mut own, mut other) = (None, None);
     for attribute in &message.attributes {
-        #[allow(clippy::wildcard_enum_match_arm)] // a foreign enum of everything addresses have
         match attribute {
             AddressAttribute::Local(ip) => own = Some(*ip),
             AddressAttribute::Address(ip) => other = Some(*ip),
@@ -107,7 +108,6 @@ fn route(message: &RouteMessage) -> Option<Route> {
     if table != u32::from(RouteHeader::RT_TABLE_MAIN) && table != TABLE_DEFAULT {
         return None;
     }
-    #[allow(clippy::wildcard_enum_match_arm)] // a foreign enum; other kinds lead nowhere
     match header.kind {
         RouteType::Unicast => Some(route),
         RouteType::BlackHole | RouteType::Unreachable | RouteType::Prohibit => {
@@ -119,7 +119,6 @@ fn route(message: &RouteMessage) -> Option<Route> {
 
 /// Takes one attribute over; returns the table when it names one.
 fn read_attribute(attribute: &RouteAttribute, route: &mut Route) -> Option<u32> {
-    #[allow(clippy::wildcard_enum_match_arm)] // a foreign enum of everything that routes have
     match attribute {
         RouteAttribute::Table(number) => return Some(*number),
         RouteAttribute::Destination(to) => {
@@ -153,7 +152,6 @@ fn mtu(metric: &RouteMetric) -> Option<u32> {
 }
 
 fn ip(address: &RouteAddress) -> Option<IpAddr> {
-    #[allow(clippy::wildcard_enum_match_arm)] // a foreign enum; other families have no hosts
     match address {
         RouteAddress::Inet(ip) => Some((*ip).into()),
         RouteAddress::Inet6(ip) => Some((*ip).into()),
@@ -175,7 +173,6 @@ pub(super) async fn neighbours(
 }
 
 fn neighbour(message: &NeighbourMessage) -> Option<(IpAddr, Neighbour)> {
-    #[allow(clippy::wildcard_enum_match_arm)] // a foreign enum; other states have no MAC to trust
     let state = match message.header.state {
         KernelState::Reachable
         | KernelState::Permanent
@@ -187,7 +184,6 @@ fn neighbour(message: &NeighbourMessage) -> Option<(IpAddr, Neighbour)> {
     };
     let (mut address, mut mac) = (None, None);
     for attribute in &message.attributes {
-        #[allow(clippy::wildcard_enum_match_arm)] // a foreign enum of everything neighbours have
         match attribute {
             NeighbourAttribute::Destination(NeighbourAddress::Inet(ip)) => {
                 address = Some(IpAddr::from(*ip));

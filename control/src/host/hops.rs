@@ -91,6 +91,7 @@ mod tests {
             name: name.into(),
             mac: Some([2, 0, 0, 0, 1, last]),
             mtu: 1500,
+            controller: None,
             loopback: false,
             up: true,
             carrier: true,

@@ -26,6 +26,8 @@ pub struct Link {
     pub mac: Option<Mac>,
     /// Largest IP packet in bytes.
     pub mtu: u32,
+    /// Index of the bridge or bond that it is part of: frames are seen there.
+    pub controller: Option<u32>,
     /// Whether it is the loopback.
     pub loopback: bool,
     /// Whether it is switched on.
@@ -84,11 +86,11 @@ impl HostState {
         self.links.iter().find(|(_, link)| link.name == name).map(|(index, _)| *index)
     }
 
-    /// Every Ethernet interface but loopback, by name.
+    /// Every Ethernet interface that is no part of another one, by name.
     pub fn ethernet(&self) -> impl Iterator<Item = (u32, &Link)> {
         self.links
             .iter()
-            .filter(|(_, link)| link.mac.is_some() && !link.loopback)
+            .filter(|(_, link)| link.mac.is_some() && !link.loopback && link.controller.is_none())
             .map(|(index, link)| (*index, link))
     }
 }

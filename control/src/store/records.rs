@@ -107,8 +107,10 @@ pub trait Records: Send {
 /// Records that live as long as the process: for tests, and for a daemon whose disk is broken.
 #[derive(Debug, Default)]
 pub struct MemoryRecords {
-    trees: Mutex<BTreeMap<Tree, BTreeMap<Vec<u8>, Vec<u8>>>>,
+    trees: Mutex<BTreeMap<Tree, Entries>>,
 }
+
+type Entries = BTreeMap<Vec<u8>, Vec<u8>>;
 
 impl Records for MemoryRecords {
     fn write(&self, changes: &[Change]) -> Result<(), StoreError> {

@@ -36,6 +36,7 @@ mod tests;
 pub use address::Address;
 pub use director::{Capacity, Director, Notice};
 pub use frame::{Frame, Offload, Segmentation};
+pub use open::{POOL_PORTS, RESERVED_PORTS};
 pub use verdict::{DropReason, Verdict};
 
 use crate::io::{BATCH, Batch};

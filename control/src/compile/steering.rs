@@ -1,0 +1,180 @@
+//! Which frames the dataplane takes from the host. Pure.
+
+use super::{Generation, Ids};
+use crate::host::HostState;
+use crate::model::{Method, Protocol};
+use dataplane::io::steer::{Endpoint, Ports, SteeringRules};
+use dataplane::packet_path::{POOL_PORTS, RESERVED_PORTS};
+use dataplane::table::{Mac, ServiceKey};
+use std::collections::BTreeSet;
+
+/// The port of FTP control connections.
+const FTP: u16 = 21;
+
+/// Compiles the rules for a generation. Real servers that were removed count as long as connections
+/// to them may remain. `macs` are VRRP's virtual Ethernet addresses with their interface.
+pub fn steering(
+    generation: &Generation,
+    ids: &Ids,
+    host: &HostState,
+    macs: BTreeSet<(u32, Mac)>,
+) -> SteeringRules {
+    let mut rules = SteeringRules { macs, ..SteeringRules::default() };
+    let table = &generation.table;
+    rules.owned = table.owned_addresses().map(|owned| owned.address).collect();
+    rules.prefixes = table.marks().iter().map(|rule| rule.destination).collect();
+    rules.local = host.addresses.iter().map(|address| address.prefix.address).collect();
+    // Full NAT without a pool, and clients on the director, use the host's own addresses.
+    for address in host.addresses.iter().filter(|address| !is_loopback(host, address.link)) {
+        rules.pools.insert(address.prefix.address, RESERVED_PORTS);
+    }
+    for service in table.services() {
+        if let ServiceKey::Address { protocol, address, port } = service.key {
+            let endpoint = |ports| Endpoint { protocol, address, ports };
+            rules.services.extend(service_ports(protocol, port).map(endpoint));
+        }
+        for address in service.source_pool.iter() {
+            rules.pools.insert(*address, POOL_PORTS);
+        }
+        for real in service.reals.iter().filter(|real| replies_return(real.method)) {
+            add_real(&mut rules, service.key, real.address, real.port);
+        }
+    }
+    for ((service, server), _) in ids.parked() {
+        add_real(&mut rules, service.key(), server.ip(), server.port());
+    }
+    rules
+}
+
+fn is_loopback(host: &HostState, link: u32) -> bool {
+    host.links.get(&link).is_some_and(|link| link.loopback)
+}
+
+const fn replies_return(method: Method) -> bool {
+    match method {
+        Method::Nat | Method::FullNat | Method::Local => true,
+        Method::DirectRouting | Method::Tunnel(_) => false,
+    }
+}
+
+/// Takes the replies of a real server.
+fn add_real(rules: &mut SteeringRules, service: ServiceKey, address: std::net::IpAddr, port: u16) {
+    let protocols: &[Protocol] = match service {
+        ServiceKey::Address { protocol: Protocol::Tcp, .. } => &[Protocol::Tcp],
+        ServiceKey::Address { protocol: Protocol::Udp, .. } => &[Protocol::Udp],
+        ServiceKey::Address { protocol: Protocol::Sctp, .. } => &[Protocol::Sctp],
+        ServiceKey::Mark { .. } => &[Protocol::Tcp, Protocol::Udp, Protocol::Sctp],
+    };
+    let is_ftp = service.port() == FTP;
+    for protocol in protocols {
+        let endpoint = |ports| Endpoint { protocol: *protocol, address, ports };
+        rules.reals.insert(endpoint(one_or_all(port)));
+        if is_ftp && *protocol == Protocol::Tcp {
+            rules.reals.insert(endpoint(Ports::FtpData));
+        }
+    }
+}
+
+fn service_ports(protocol: Protocol, port: u16) -> impl Iterator<Item = Ports> {
+    let data = (protocol == Protocol::Tcp && port == FTP).then_some(Ports::FtpData);
+    std::iter::once(one_or_all(port)).chain(data)
+}
+
+const fn one_or_all(port: u16) -> Ports {
+    match port {
+        0 => Ports::All,
+        port => Ports::One(port),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compile::{Role, Situation, compile};
+    use crate::host::{Address, Link};
+    use crate::model::{Document, Family, Netmask, Persistence, Real, Service, VirtualAddress};
+    use dataplane::table::Prefix;
+    use std::net::{IpAddr, SocketAddr};
+    use std::sync::Arc;
+
+    fn service(last: u8, port: u16, method: Method, real: &str) -> Arc<Service> {
+        let address = VirtualAddress::Socket {
+            protocol: Protocol::Tcp,
+            address: SocketAddr::from(([192, 0, 2, last], port)),
+        };
+        let mut service = Service::new(address, method);
+        let netmask = Netmask::host(Family::V4);
+        let timeout = std::time::Duration::from_secs(60);
+        service.persistence = (port == 0).then_some(Persistence { timeout, netmask });
+        service.reals = vec![Real::new(real.parse().unwrap())];
+        Arc::new(service)
+    }
+
+    fn host() -> HostState {
+        let link = |name: &str, loopback| Link {
+            name: name.into(),
+            mac: None,
+            mtu: 1500,
+            controller: None,
+            loopback,
+            up: true,
+            carrier: true,
+        };
+        let address = |link, text: &str| Address {
+            link,
+            prefix: Prefix { address: text.parse().unwrap(), length: 24 },
+        };
+        HostState {
+            links: [(1, link("lo", true)), (2, link("eth0", false))].into(),
+            addresses: vec![address(1, "127.0.0.1"), address(2, "10.0.0.254")],
+            ..HostState::default()
+        }
+    }
+
+    fn endpoint(address: &str, ports: Ports) -> Endpoint {
+        Endpoint { protocol: Protocol::Tcp, address: address.parse().unwrap(), ports }
+    }
+
+    #[test]
+    fn services_and_returning_replies_are_taken_and_nothing_else() {
+        let mut ids = Ids::default();
+        let services = vec![
+            service(1, 80, Method::Nat, "10.0.0.1:8080"),
+            service(2, 80, Method::DirectRouting, "10.0.0.2:80"),
+            service(3, 21, Method::Nat, "10.0.0.3:21"),
+            service(4, 0, Method::Nat, "10.0.0.4:0"),
+        ];
+        let mut document = Document { services, ..Document::default() };
+        let backup = [(IpAddr::from([192, 0, 2, 2]), Role::Backup)].into();
+        let situation = Situation { roles: backup, ..Situation::default() };
+        let first = compile(&document, &situation, &mut ids, &Generation::default());
+        let rules = steering(&first, &ids, &host(), BTreeSet::new());
+        assert!(rules.owned.contains(&IpAddr::from([192, 0, 2, 1])));
+        assert!(!rules.owned.contains(&IpAddr::from([192, 0, 2, 2])), "backup");
+        assert_eq!(
+            rules.reals,
+            [
+                endpoint("10.0.0.1", Ports::One(8080)),
+                endpoint("10.0.0.3", Ports::One(21)),
+                endpoint("10.0.0.3", Ports::FtpData),
+                endpoint("10.0.0.4", Ports::All),
+            ]
+            .into()
+        );
+        assert!(rules.services.contains(&endpoint("192.0.2.3", Ports::FtpData)));
+        assert!(rules.services.contains(&endpoint("192.0.2.4", Ports::All)));
+        assert_eq!(rules.pools.keys().collect::<Vec<_>>(), [&IpAddr::from([10, 0, 0, 254])]);
+        assert_eq!(rules.local.len(), 2);
+
+        document.services.remove(0);
+        let second = compile(&document, &situation, &mut ids, &first);
+        let rules = steering(&second, &ids, &host(), BTreeSet::new());
+        assert!(
+            rules.reals.contains(&endpoint("10.0.0.1", Ports::One(8080))),
+            "connections remain"
+        );
+        ids.release(|_| false);
+        let rules = steering(&second, &ids, &host(), BTreeSet::new());
+        assert!(!rules.reals.contains(&endpoint("10.0.0.1", Ports::One(8080))));
+    }
+}
