@@ -4,6 +4,9 @@
 //! look up. One loop, `engine`, owns all state.
 
 pub mod compile;
+pub mod engine;
+pub mod events;
+pub mod handle;
 pub mod health;
 pub mod host;
 pub mod ipvs;

@@ -58,12 +58,7 @@ impl Ledger {
     }
 
     /// What a service has counted since it was made, its removed servers included.
-    pub fn service(
-        &self,
-        address: &VirtualAddress,
-        ids: &Ids,
-        counted: &dyn Counted,
-    ) -> Traffic {
+    pub fn service(&self, address: &VirtualAddress, ids: &Ids, counted: &dyn Counted) -> Traffic {
         let Some(service) = ids.service_id(address) else { return Traffic::default() };
         let mut sum = self.retired.get(&service).copied().unwrap_or_default();
         for real in ids.reals_of(address).filter(|real| real.service == service) {
@@ -125,7 +120,8 @@ mod tests {
 
     #[test]
     fn a_service_keeps_what_its_gone_servers_counted() {
-        let (counters, mut ids, mut ledger) = (Counters::default(), Ids::default(), Ledger::default());
+        let (counters, mut ids, mut ledger) =
+            (Counters::default(), Ids::default(), Ledger::default());
         let (both, vip) = document(&[1, 2]);
         let situation = Situation::default();
         let first = compile(&both, &situation, &mut ids, &Generation::default());
@@ -137,10 +133,7 @@ mod tests {
 
         let second = compile(&document(&[2]).0, &situation, &mut ids, &first);
         assert_eq!(ledger.service(&vip, &ids, &counters).connections, 12, "parked");
-        assert_eq!(
-            ledger.removed(&vip, &rip(1), &ids, &counters).map(|t| t.connections),
-            Some(5)
-        );
+        assert_eq!(ledger.removed(&vip, &rip(1), &ids, &counters).map(|t| t.connections), Some(5));
         ledger.close(gone, ids.service_id(&vip).expect("there"), &counters);
         ids.release(|_| false);
         assert_eq!(ledger.service(&vip, &ids, &counters).connections, 12, "freed");

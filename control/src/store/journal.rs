@@ -59,12 +59,14 @@ impl Journal {
         Ok(journal)
     }
 
-    /// Adds an edit; on return it would survive a power cut.
-    pub fn append(&mut self, patch: &Patch) -> Result<(), StoreError> {
+    /// Adds edits with one wait for the disk; on return they would survive a power cut.
+    pub fn append(&mut self, patches: &[Patch]) -> Result<(), StoreError> {
         let mut bytes = Vec::new();
-        framed::push(&mut bytes, &json(patch)?);
+        for patch in patches {
+            framed::push(&mut bytes, &json(patch)?);
+        }
         self.write(&bytes)?;
-        self.patches.push(patch.clone());
+        self.patches.extend_from_slice(patches);
         Ok(())
     }
 

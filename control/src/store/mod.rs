@@ -201,14 +201,14 @@ impl Store {
         }
     }
 
-    /// Adds an edit to the revision that is being made, and returns when it would survive a power
-    /// cut. `before` is the document that the edit starts from.
+    /// Adds edits to the revision that is being made, and returns when they would survive a power
+    /// cut.
     ///
     /// # Errors
-    /// When the disk does not take it; then it leaves no trace.
+    /// When the disk does not take them; then they leave no trace.
     pub fn append(
         &mut self,
-        patch: &Patch,
+        patches: &[Patch],
         author: &str,
         comment: &str,
     ) -> Result<u64, StoreError> {
@@ -218,7 +218,7 @@ impl Store {
             Some(journal) => journal,
             none => none.insert(Journal::begin(&path, number, author, comment)?),
         };
-        journal.append(patch)?;
+        journal.append(patches)?;
         Ok(number)
     }
 

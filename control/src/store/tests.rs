@@ -55,7 +55,7 @@ fn a_burst_of_edits_is_one_revision() {
     store.commit(&document(0), &draft("base"), 1).expect("commits");
     for n in 0..50 {
         let patch = Patch::between(&document(n), &document(n + 1));
-        assert_eq!(store.append(&patch, "root", "ipvsadm").expect("appends"), 2);
+        assert_eq!(store.append(&[patch], "root", "ipvsadm").expect("appends"), 2);
     }
     assert_eq!(store.journal_length(), 50);
     assert_eq!(store.settle(7).expect("settles").map(|info| info.number), Some(2));
@@ -72,7 +72,9 @@ fn edits_in_the_journal_survive_and_become_a_revision_on_opening() {
     let (mut store, _) = open(place.path());
     store.commit(&document(0), &draft("base"), 1).expect("commits");
     for n in 0..3 {
-        store.append(&Patch::between(&document(n), &document(n + 1)), "root", "").expect("appends");
+        store
+            .append(&[Patch::between(&document(n), &document(n + 1))], "root", "")
+            .expect("appends");
     }
     drop(store);
     let (mut store, found) = open(place.path());
@@ -90,7 +92,9 @@ fn a_journal_torn_at_any_byte_loses_only_what_was_torn() {
     let journal = place.path().join("revisions/journal");
     let mut acknowledged = Vec::new();
     for n in 0..3 {
-        store.append(&Patch::between(&document(n), &document(n + 1)), "root", "").expect("appends");
+        store
+            .append(&[Patch::between(&document(n), &document(n + 1))], "root", "")
+            .expect("appends");
         acknowledged.push(fs::metadata(&journal).expect("there").len());
     }
     drop(store);
@@ -107,7 +111,7 @@ fn a_journal_torn_at_any_byte_loses_only_what_was_torn() {
 fn a_journal_of_another_revision_is_ignored() {
     let place = tempfile::tempdir().expect("made");
     let (mut store, _) = open(place.path());
-    store.append(&Patch::between(&document(0), &document(1)), "root", "").expect("appends");
+    store.append(&[Patch::between(&document(0), &document(1))], "root", "").expect("appends");
     let journal = place.path().join("revisions/journal");
     let stale = fs::read(&journal).expect("there");
     store.commit(&document(2), &draft(""), 1).expect("commits");

@@ -1,0 +1,176 @@
+//! What the loop has to do in the world, and what callers are told.
+
+use super::PortStatus;
+use crate::events::Record;
+use crate::model::{AttachedBy, Document, Problem};
+use crate::store::{Draft, Patch, RevisionInfo};
+use dataplane::io::steer::SteeringRules;
+use dataplane::table::{Hops, PortId, RealId, ServiceId, ServiceTable};
+use serde::{Deserialize, Serialize};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+/// Names a caller that waits for an answer; 0 is nobody.
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
+)]
+pub struct Ticket(pub u64);
+
+/// What is to be done in the world.
+#[derive(Debug)]
+pub enum Action {
+    /// Tell the store.
+    Store(StoreCommand),
+    /// Publish services.
+    Publish {
+        /// What packets look up.
+        table: Arc<ServiceTable>,
+        /// Real servers whose counters start from nothing.
+        fresh_reals: Vec<RealId>,
+        /// Services whose counters start from nothing.
+        fresh_services: Vec<ServiceId>,
+    },
+    /// Publish next hops.
+    PublishHops(Hops),
+    /// Take these frames from the host.
+    Steer(SteeringRules),
+    /// Open an interface.
+    Attach {
+        /// As this port.
+        port: PortId,
+        /// Its name.
+        name: String,
+        /// How.
+        backend: AttachedBy,
+    },
+    /// Close an interface.
+    Detach(PortId),
+    /// Have the kernel find out a neighbour's Ethernet address.
+    Resolve {
+        /// Interface index.
+        link: u32,
+        /// Who.
+        address: IpAddr,
+    },
+    /// End the connections to a real server.
+    EndConnections(RealId),
+    /// Tell the caller.
+    Reply {
+        /// Which one.
+        ticket: Ticket,
+        /// What.
+        outcome: Outcome,
+    },
+    /// Something happened: keep it, and tell who listens.
+    Record(Arc<Record>),
+    /// The running document is another one: whoever lives by it is told.
+    Follow(Arc<Document>),
+    /// Leave the loop.
+    Stop,
+}
+
+/// What the store's thread is told. It answers each with [`crate::events::Event::Stored`] of the same
+/// version, except where it says otherwise.
+#[derive(Clone, Debug)]
+pub enum StoreCommand {
+    /// A revision.
+    Commit {
+        /// Of the answer.
+        version: u64,
+        /// The document.
+        document: Arc<Document>,
+        /// Who and why.
+        draft: Draft,
+    },
+    /// An edit of the revision that is being made.
+    Append {
+        /// Of the answer.
+        version: u64,
+        /// What changed.
+        patch: Patch,
+        /// Who.
+        author: String,
+        /// Why.
+        comment: String,
+    },
+    /// The edits so far are a revision. Answered with version 0.
+    Settle,
+    /// The head revision is confirmed.
+    Confirm {
+        /// Of the answer.
+        version: u64,
+    },
+    /// After a failure nothing is taken until this: what was sent before it was built on what failed.
+    Resume,
+    /// Remember a drain, or forget it. Not answered.
+    Maintenance {
+        /// The store's key.
+        key: Vec<u8>,
+        /// JSON; `None` to forget.
+        value: Option<Vec<u8>>,
+    },
+    /// Keep a record. Not answered.
+    Keep(Arc<Record>),
+}
+
+/// What a caller is told.
+#[derive(Debug)]
+pub enum Outcome {
+    /// A revision was stored and runs.
+    Committed(RevisionInfo),
+    /// It is so, without a revision: nothing differs, or it is not configuration.
+    Done,
+    /// The head revision stands.
+    Confirmed(RevisionInfo),
+    /// IPVS's answer.
+    Ipvs(crate::ipvs::Reply),
+    /// It is not.
+    Refused(Refusal),
+}
+
+/// Why something was not done.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Refusal {
+    /// The document is wrong.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Invalid(Vec<Problem>),
+    /// Somebody else changed it meanwhile.
+    #[error("the configuration was changed by somebody else meanwhile")]
+    Conflict,
+    /// A revision waits for confirmation.
+    #[error("revision {0} waits for confirmation: confirm it or roll it back first")]
+    Unconfirmed(u64),
+    /// No revision waits for confirmation.
+    #[error("no revision waits for confirmation")]
+    NothingToConfirm,
+    /// No such revision.
+    #[error("there is no revision {0}")]
+    NoRevision(u64),
+    /// No such service.
+    #[error("there is no service {0}")]
+    NoService(String),
+    /// No such real server.
+    #[error("service {service} has no real server {real}")]
+    NoReal {
+        /// The service.
+        service: String,
+        /// What was asked for.
+        real: String,
+    },
+    /// The real server is not drained.
+    #[error("{0} is not drained")]
+    NotDrained(SocketAddr),
+    /// More services or real servers than the packet path holds.
+    #[error("{0}")]
+    TooLarge(String),
+    /// The disk does not take it.
+    #[error("not stored, so not done: {0}")]
+    Store(String),
+    /// The daemon is shutting down or overloaded.
+    #[error("the daemon is {0}")]
+    Unavailable(String),
+}
+
+/// What came of opening a port, as the loop tells itself.
+pub type Opened = (PortId, PortStatus);

@@ -1,0 +1,40 @@
+//! The loop that owns everything control knows: receive an event, decide, carry out the actions.
+//!
+//! It runs on a thread of its own. What waits for a disk is done by the store's thread ([`Keeper`]);
+//! what packets need is published to the packet workers; nothing here waits for either.
+
+mod action;
+mod keeper;
+mod ledger;
+mod moment;
+mod packets;
+mod ports;
+mod run;
+mod running;
+mod state;
+mod world;
+
+pub use action::{Action, Opened, Outcome, Refusal, StoreCommand, Ticket};
+pub use keeper::Keeper;
+pub use ledger::{Counted, Ledger};
+pub use moment::Moment;
+pub use packets::{connection, page};
+pub use ports::{Place, PortChanges, PortStatus, Ports};
+pub use run::{Ask, Running, Settings, StartError, start};
+pub use running::RunningView;
+pub use state::{Burst, Drain, HealthView, InFlight, State, Summary, Then, Trial};
+
+use crate::events::{Event, Packets};
+
+/// A look at the state, between two events.
+pub type Query = Box<dyn FnOnce(&State, &dyn Packets) + Send>;
+
+/// What reaches the loop.
+pub enum Message {
+    /// Something happened.
+    Event(Event),
+    /// Somebody waits for an answer.
+    Ask(Ask),
+    /// Somebody wants to look.
+    Query(Query),
+}

@@ -1,0 +1,235 @@
+//! Which interfaces are attached as which port.
+
+use crate::host::HostState;
+use crate::model::{AttachedBy, Document};
+use dataplane::table::PortId;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// A port that could not be attached is tried again after this.
+pub const RETRY: Duration = Duration::from_secs(10);
+
+/// All ports. A number stays with its interface as long as that is attached.
+#[derive(Clone, Debug, Default)]
+pub struct Ports {
+    places: Vec<Option<Place>>,
+}
+
+/// One port.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Place {
+    /// The interface.
+    pub name: String,
+    /// Its index.
+    pub index: u32,
+    /// The backend that the document asks for.
+    pub wanted: AttachedBy,
+    /// What came of it.
+    pub status: PortStatus,
+}
+
+/// What came of attaching.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PortStatus {
+    /// It is being opened.
+    Opening,
+    /// It works.
+    Attached {
+        /// What was chosen.
+        backend: String,
+        /// Why.
+        reason: String,
+        /// Why the host's stack sees the dataplane's frames as well, if it does.
+        unguarded: Option<String>,
+    },
+    /// It does not.
+    Failed {
+        /// Why.
+        reason: String,
+        /// When it failed, on the engine's steady clock.
+        since: Duration,
+    },
+}
+
+/// What has to be done to have the ports that are wanted.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct PortChanges {
+    /// Close these.
+    pub detach: Vec<PortId>,
+    /// Open these.
+    pub attach: Vec<(PortId, String, AttachedBy)>,
+}
+
+impl Ports {
+    /// Compares what is there with what the document and the host ask for, and takes note of it.
+    pub fn arrange(&mut self, document: &Document, host: &HostState, now: Duration) -> PortChanges {
+        let wanted = wanted(document, host);
+        let mut changes = PortChanges::default();
+        for (id, place) in numbered(&mut self.places) {
+            let Some(port) = place else { continue };
+            let stays = wanted.get(&port.index) == Some(&(port.name.clone(), port.wanted));
+            if !stays {
+                changes.detach.push(id);
+                *place = None;
+            } else if port.status.is_due(now) {
+                port.status = PortStatus::Opening;
+                changes.attach.push((id, port.name.clone(), port.wanted));
+            }
+        }
+        for (index, (name, backend)) in wanted {
+            if !self.places.iter().flatten().any(|port| port.index == index) {
+                let status = PortStatus::Opening;
+                let place = Place { name: name.clone(), index, wanted: backend, status };
+                changes.attach.push((self.take_free(place), name, backend));
+            }
+        }
+        changes
+    }
+
+    fn take_free(&mut self, place: Place) -> PortId {
+        let free = self.places.iter().position(Option::is_none);
+        let at = free.unwrap_or_else(|| {
+            self.places.push(None);
+            self.places.len() - 1
+        });
+        if let Some(slot) = self.places.get_mut(at) {
+            *slot = Some(place);
+        }
+        PortId(u16::try_from(at).unwrap_or(u16::MAX))
+    }
+
+    /// Notes what came of opening a port.
+    pub fn set_status(&mut self, id: PortId, status: PortStatus) -> Option<&Place> {
+        let place = self.places.get_mut(usize::from(id.0))?.as_mut()?;
+        place.status = status;
+        Some(place)
+    }
+
+    /// A port.
+    pub fn get(&self, id: PortId) -> Option<&Place> {
+        self.places.get(usize::from(id.0))?.as_ref()
+    }
+
+    /// Every port with its number.
+    pub fn all(&self) -> impl Iterator<Item = (PortId, &Place)> {
+        let numbered = self.places.iter().enumerate();
+        numbered.filter_map(|(at, place)| Some((PortId(u16::try_from(at).ok()?), place.as_ref()?)))
+    }
+
+    /// The attached ports by interface index.
+    pub fn by_index(&self) -> BTreeMap<u32, PortId> {
+        let attached =
+            self.all().filter(|(_, place)| matches!(place.status, PortStatus::Attached { .. }));
+        attached.map(|(id, place)| (place.index, id)).collect()
+    }
+
+    /// Whether some port waits for being tried again.
+    pub fn has_failed(&self) -> bool {
+        self.all().any(|(_, place)| matches!(place.status, PortStatus::Failed { .. }))
+    }
+}
+
+impl PortStatus {
+    fn is_due(&self, now: Duration) -> bool {
+        match self {
+            Self::Failed { since, .. } => now >= *since + RETRY,
+            Self::Opening | Self::Attached { .. } => false,
+        }
+    }
+}
+
+fn numbered(places: &mut [Option<Place>]) -> impl Iterator<Item = (PortId, &mut Option<Place>)> {
+    let all = places.iter_mut().enumerate();
+    all.filter_map(|(at, place)| Some((PortId(u16::try_from(at).ok()?), place)))
+}
+
+/// The interfaces to attach, by index. A document that names none means every Ethernet interface.
+fn wanted(document: &Document, host: &HostState) -> BTreeMap<u32, (String, AttachedBy)> {
+    if document.interfaces.is_empty() {
+        let all = host.ethernet();
+        return all.map(|(index, link)| (index, (link.name.clone(), AttachedBy::Auto))).collect();
+    }
+    let named = document.interfaces.iter().filter_map(|interface| {
+        let index = host.link_named(&interface.name)?;
+        Some((index, (interface.name.clone(), interface.backend)))
+    });
+    named.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::Link;
+    use crate::model::Interface;
+
+    fn host(links: &[(u32, &str)]) -> HostState {
+        let link = |name: &str| Link {
+            name: name.into(),
+            mac: (name != "lo").then_some([2; 6]),
+            mtu: 1500,
+            controller: (name == "slave0").then_some(9),
+            loopback: name == "lo",
+            up: true,
+            carrier: true,
+        };
+        let links = links.iter().map(|(index, name)| (*index, link(name))).collect();
+        HostState { links, ..HostState::default() }
+    }
+
+    fn interface(name: &str) -> Interface {
+        Interface { name: name.into(), backend: AttachedBy::Ring }
+    }
+
+    #[test]
+    fn without_interfaces_every_ethernet_one_is_attached() {
+        let mut ports = Ports::default();
+        let host = host(&[(1, "lo"), (2, "eth0"), (5, "eth1"), (6, "slave0")]);
+        let changes = ports.arrange(&Document::default(), &host, Duration::ZERO);
+        let names: Vec<_> = changes.attach.iter().map(|(_, name, _)| name.as_str()).collect();
+        assert_eq!(names, ["eth0", "eth1"]);
+        let again = ports.arrange(&Document::default(), &host, Duration::ZERO);
+        assert_eq!(again, PortChanges::default(), "nothing is opened twice");
+    }
+
+    #[test]
+    fn a_number_stays_with_its_interface() {
+        let mut ports = Ports::default();
+        let mut document =
+            Document { interfaces: vec![interface("a"), interface("b")], ..Document::default() };
+        ports.arrange(&document, &host(&[(2, "a"), (3, "b")]), Duration::ZERO);
+        let b = ports.all().find(|(_, place)| place.name == "b").map(|(id, _)| id);
+        document.interfaces.remove(0);
+        let changes = ports.arrange(&document, &host(&[(2, "a"), (3, "b")]), Duration::ZERO);
+        assert_eq!(changes.detach, [PortId(0)]);
+        assert_eq!(ports.all().map(|(id, _)| Some(id)).collect::<Vec<_>>(), [b]);
+        document.interfaces.push(interface("c"));
+        let changes = ports.arrange(&document, &host(&[(3, "b"), (4, "c")]), Duration::ZERO);
+        assert_eq!(changes.attach, [(PortId(0), "c".into(), AttachedBy::Ring)]);
+    }
+
+    #[test]
+    fn an_interface_made_anew_is_attached_anew() {
+        let mut ports = Ports::default();
+        let document = Document { interfaces: vec![interface("a")], ..Document::default() };
+        ports.arrange(&document, &host(&[(2, "a")]), Duration::ZERO);
+        assert_eq!(ports.arrange(&document, &host(&[]), Duration::ZERO).detach, [PortId(0)]);
+        let changes = ports.arrange(&document, &host(&[(7, "a")]), Duration::ZERO);
+        assert_eq!(changes.attach.len(), 1);
+        assert_eq!(ports.get(PortId(0)).map(|place| place.index), Some(7));
+    }
+
+    #[test]
+    fn a_failed_port_is_tried_again_later() {
+        let mut ports = Ports::default();
+        let document = Document { interfaces: vec![interface("a")], ..Document::default() };
+        let host = host(&[(2, "a")]);
+        ports.arrange(&document, &host, Duration::ZERO);
+        let since = Duration::from_secs(5);
+        ports.set_status(PortId(0), PortStatus::Failed { reason: "no".into(), since });
+        assert!(ports.by_index().is_empty());
+        assert_eq!(ports.arrange(&document, &host, since), PortChanges::default());
+        assert_eq!(ports.arrange(&document, &host, since + RETRY).attach.len(), 1);
+    }
+}

@@ -1,0 +1,370 @@
+//! Starting, turning and ending the loop.
+
+use super::packets::Workers;
+use super::world::{Listening, World, with_causes};
+use super::{Drain, Keeper, Message, Moment, Outcome, State, Ticket, Trial};
+use crate::compile::RealKey;
+use crate::events::{Event, Record, Senses, Severity, decide, real_key_of};
+use crate::handle::{Handle, Snapshot};
+use crate::host::{HostError, HostState, Watch};
+use crate::ipvs;
+use crate::model::Document;
+use crate::store::{Found, Standing, Store, StoreError, Tree};
+use arc_swap::ArcSwap;
+use dataplane::io::steer::Steering;
+use dataplane::packet_path::{Capacity, Notice};
+use dataplane::worker::Dataplane;
+use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+/// Messages that wait for the loop. Callers wait for room; notices of the packet path are dropped
+/// at its own bounded channel, and said again.
+const INBOX: usize = 1024;
+
+/// Records that a listener may lag behind; one that lags more misses some and is told how many.
+const LISTENERS: usize = 1024;
+
+/// How long the parts have to end in order.
+const ENDING: Duration = Duration::from_secs(10);
+
+/// Records read back at start, for `show events`.
+const RECENT: usize = 2000;
+
+/// What the engine is started with.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The state directory.
+    pub state: PathBuf,
+    /// Sizes of the packet path.
+    pub capacity: Capacity,
+}
+
+/// Why the engine does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The state directory cannot be used.
+    #[error("state: {0}")]
+    Store(#[from] StoreError),
+    /// The host cannot be watched.
+    #[error("{0}")]
+    Host(#[from] HostError),
+    /// The system refuses threads, memory or sockets.
+    #[error("cannot start: {0}")]
+    System(#[from] std::io::Error),
+}
+
+/// The running engine's threads.
+pub struct Running {
+    handle: Handle,
+    stop: CancellationToken,
+    engine: JoinHandle<()>,
+    store: JoinHandle<()>,
+    ended: oneshot::Receiver<()>,
+    host: tokio::task::JoinHandle<Result<(), HostError>>,
+    keeper: Keeper,
+    dataplane: Arc<Dataplane>,
+}
+
+/// Opens the store, starts the packet path and the loop.
+///
+/// # Errors
+/// When the state directory, netlink or the system refuse.
+pub async fn start(settings: Settings) -> Result<Running, StartError> {
+    let started = clock();
+    let path = settings.state.clone();
+    let opened = tokio::task::spawn_blocking(move || Store::open(&path, unix_now().as_secs()));
+    let (store, found) = opened.await.map_err(|_| StoreError::Closed)??;
+    let capacity = sized(settings.capacity, &found);
+    let state = remembered(&store, &found, capacity, unix_now());
+
+    let stop = CancellationToken::new();
+    let (host_watch, host) = Watch::start(stop.clone()).await?;
+    let (dataplane, notices) = Dataplane::start(capacity)?;
+    let dataplane = Arc::new(dataplane);
+    let (inbox, messages) = mpsc::channel(INBOX);
+    forward_notices(notices, inbox.clone())?;
+    let (keeper, store) = Keeper::start(store, inbox.clone())?;
+
+    let (loopback, inner) = mpsc::unbounded_channel();
+    let (listeners, _) = broadcast::channel(LISTENERS);
+    let (follow, followed) = watch::channel(Arc::clone(&state.running));
+    let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::of(&state)));
+    let world = World {
+        dataplane: Arc::clone(&dataplane),
+        steering: Steering::new().map_err(|error| with_causes(&error)),
+        attachments: BTreeMap::new(),
+        host: host_watch.clone(),
+        keeper: keeper.clone(),
+        listeners: listeners.clone(),
+        follow,
+        waiting: BTreeMap::new(),
+        loopback,
+        listening: Listening::default(),
+    };
+    let handle = Handle::new(
+        inbox,
+        Arc::clone(&snapshot),
+        listeners,
+        followed,
+        keeper.clone(),
+        Arc::clone(&dataplane),
+    );
+    let engine =
+        Engine { state, world, started, snapshot, tickets: 0, ipvs_host: ipvs::Host::default() };
+    let (over, ended) = oneshot::channel();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    let engine = std::thread::Builder::new().name("engine".to_owned()).spawn(move || {
+        runtime.block_on(engine.run(messages, inner, host_watch, found.warnings));
+        let _ = over.send(());
+    })?;
+    Ok(Running { handle, stop, engine, store, ended, host, keeper, dataplane })
+}
+
+/// What the document says about sizes, over what the caller asks for.
+fn sized(mut capacity: Capacity, found: &Found) -> Capacity {
+    let Some(document) = &found.document else { return capacity };
+    if let Some(connections) = document.node.connections {
+        capacity.connections = usize::try_from(connections).unwrap_or(usize::MAX);
+    }
+    if let Some(workers) = document.node.workers {
+        capacity.workers = usize::from(workers);
+    }
+    capacity
+}
+
+/// The state as the store remembers it.
+fn remembered(store: &Store, found: &Found, capacity: Capacity, now: Duration) -> State {
+    let mut recent = VecDeque::new();
+    for (_, value) in store.records().last(Tree::Events, RECENT).unwrap_or_default() {
+        if let Ok(record) = serde_json::from_slice::<Record>(&value) {
+            recent.push_front(Arc::new(record));
+        }
+    }
+    let document = found.document.clone().unwrap_or_default();
+    let mut maintenance: BTreeMap<RealKey, Drain> = BTreeMap::new();
+    let read = store.records().each(Tree::Maintenance, &mut |key, value| {
+        let key = real_key_of(&document, key);
+        if let (Some(key), Ok(drain)) = (key, serde_json::from_slice(value)) {
+            maintenance.insert(key, drain);
+        }
+    });
+    if let Err(error) = read {
+        tracing::error!(%error, "drained servers are not known");
+    }
+    let mut state = State::new(found, store.history().to_vec(), maintenance, recent, capacity);
+    state.trial = found.unconfirmed.as_ref().and_then(|info| {
+        let Standing::Unconfirmed { until, within } = info.standing else { return None };
+        // A clock that was set back must not make the trial longer than it was to be.
+        let left = until.saturating_sub(now.as_secs()).min(within);
+        let fallback = match info.number.checked_sub(1) {
+            Some(before @ 1..) => store.revision(before).ok()?.document().ok()?,
+            Some(0) | None => Document::default(),
+        };
+        Some(Trial {
+            revision: info.number,
+            until: Duration::from_secs(left),
+            fallback: Arc::new(fallback),
+            ending: false,
+        })
+    });
+    state
+}
+
+/// What the packet path wants goes to the loop by a thread of its own, because its channel is one
+/// of plain threads. It ends when the packet path does.
+#[allow(clippy::disallowed_methods)] // named and owned here
+fn forward_notices(
+    notices: std::sync::mpsc::Receiver<Notice>,
+    inbox: mpsc::Sender<Message>,
+) -> std::io::Result<()> {
+    std::thread::Builder::new().name("notices".to_owned()).spawn(move || {
+        for notice in notices {
+            let event = match notice {
+                Notice::NeighbourNeeded { port, address } => {
+                    Event::NeighbourNeeded { port, address }
+                }
+                Notice::NeighbourSeen { port, address, mac } => {
+                    Event::NeighbourSeen { port, address, mac }
+                }
+                Notice::PortLost { port } => Event::PortLost(port),
+            };
+            if inbox.blocking_send(Message::Event(event)).is_err() {
+                break;
+            }
+        }
+    })?;
+    Ok(())
+}
+
+struct Engine {
+    state: State,
+    world: World,
+    started: Instant,
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    tickets: u64,
+    ipvs_host: ipvs::Host,
+}
+
+impl Engine {
+    async fn run(
+        mut self,
+        mut messages: mpsc::Receiver<Message>,
+        mut inner: mpsc::UnboundedReceiver<Event>,
+        mut host: Watch,
+        warnings: Vec<String>,
+    ) {
+        for text in warnings {
+            self.happen(Event::Noticed { severity: Severity::Error, text });
+        }
+        self.begin(host.state());
+        loop {
+            let due = self.started + self.state.deadline();
+            let going = tokio::select! {
+                biased;
+                Some(event) = inner.recv() => self.happen(event),
+                () = tokio::time::sleep_until(due.into()) => self.happen(Event::TimePassed),
+                changed = host.changed() => match changed {
+                    Ok(picture) => self.host_changed(picture),
+                    Err(_) => false,
+                },
+                message = messages.recv() => match message {
+                    Some(message) => self.receive(message),
+                    None => false,
+                },
+            };
+            if !going {
+                break;
+            }
+        }
+        // Callers that still wait are told by their channel's end.
+        self.world.waiting.clear();
+    }
+
+    /// The first picture of the host and the first generation.
+    fn begin(&mut self, picture: Arc<HostState>) {
+        let mut actions = Vec::new();
+        self.state.republish(&mut actions);
+        self.carry_out(actions);
+        self.host_changed(picture);
+    }
+
+    fn host_changed(&mut self, picture: Arc<HostState>) -> bool {
+        let links = picture.links.values().map(|link| (link.name.clone(), link.mtu));
+        let addresses =
+            picture.addresses.iter().map(|address| (address.prefix.address, address.prefix.length));
+        self.ipvs_host = ipvs::Host::new(links, addresses);
+        self.happen(Event::HostChanged(picture))
+    }
+
+    fn receive(&mut self, message: Message) -> bool {
+        match message {
+            Message::Event(event) => self.happen(event),
+            Message::Ask(ask) => {
+                self.tickets += 1;
+                let ticket = Ticket(self.tickets);
+                self.world.waiting.insert(ticket, ask.reply);
+                self.happen((ask.make)(ticket))
+            }
+            Message::Query(query) => {
+                query(&self.state, &Workers(&self.world.dataplane));
+                true
+            }
+        }
+    }
+
+    fn happen(&mut self, event: Event) -> bool {
+        let now = self.now();
+        let mut actions = Vec::new();
+        let packets = Workers(&self.world.dataplane);
+        let senses = Senses { now, packets: &packets, host: &self.ipvs_host };
+        decide(&mut self.state, event, &senses, &mut actions);
+        let going = self.carry_out(actions);
+        self.snapshot.store(Arc::new(Snapshot::of(&self.state)));
+        going
+    }
+
+    fn carry_out(&mut self, actions: Vec<super::Action>) -> bool {
+        let now = self.now().steady;
+        let mut going = true;
+        for action in actions {
+            going &= self.world.carry_out(action, &mut self.state.ledger, now);
+        }
+        going
+    }
+
+    fn now(&self) -> Moment {
+        Moment { steady: clock().duration_since(self.started), wall: unix_now() }
+    }
+}
+
+/// A question with the place for its answer.
+pub struct Ask {
+    /// Makes the event, with the caller's ticket.
+    pub make: Box<dyn FnOnce(Ticket) -> Event + Send>,
+    /// Where the answer goes.
+    pub reply: oneshot::Sender<Outcome>,
+}
+
+impl Running {
+    /// What console uses.
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// Waits until some part has ended unasked, and says which.
+    pub async fn failed(&mut self) -> String {
+        tokio::select! {
+            _ = &mut self.ended => "the engine ended".to_owned(),
+            ended = &mut self.host => match ended {
+                Ok(Ok(())) => "the watch over the host ended".to_owned(),
+                Ok(Err(error)) => error.to_string(),
+                Err(error) => format!("the watch over the host ended: {error}"),
+            },
+        }
+    }
+
+    /// Ends everything in order: nothing new is taken, interfaces are closed, packets stop, the
+    /// store is flushed. `false` when some part did not end in time.
+    pub async fn stop(self) -> bool {
+        let asked = self.handle.send(Event::StopAsked).await;
+        if asked.is_err() {
+            tracing::error!("the engine had ended before");
+        }
+        let engine = joined(self.engine).await;
+        self.stop.cancel();
+        let dataplane = self.dataplane;
+        let packets = joined_blocking(move || dataplane.stop()).await;
+        self.keeper.close();
+        let store = joined(self.store).await;
+        engine && packets && store
+    }
+}
+
+async fn joined(thread: JoinHandle<()>) -> bool {
+    joined_blocking(move || {
+        if thread.join().is_err() {
+            tracing::error!("a thread had panicked");
+        }
+    })
+    .await
+}
+
+async fn joined_blocking(wait: impl FnOnce() + Send + 'static) -> bool {
+    let waited = tokio::task::spawn_blocking(wait);
+    tokio::time::timeout(ENDING, waited).await.is_ok()
+}
+
+#[allow(clippy::disallowed_methods)] // the engine is an edge: it stamps every event
+fn clock() -> Instant {
+    Instant::now()
+}
+
+#[allow(clippy::disallowed_methods)] // the engine is an edge: it stamps every event
+fn unix_now() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}

@@ -1,0 +1,379 @@
+//! Everything that control knows. The loop owns it; only `events` changes it.
+
+use super::ledger::Ledger;
+use super::{Action, Moment, Outcome, Ports, Refusal, Ticket};
+use crate::compile::{Generation, Ids, RealKey, Situation, Standing, compile, steering};
+use crate::events::{Kind, Record, Severity};
+use crate::host::HostState;
+use crate::ipvs::KernelState;
+use crate::model::{Document, Service, VirtualAddress};
+use crate::store::{Found, RevisionInfo};
+use dataplane::packet_path::Capacity;
+use dataplane::table::{Mac, PortId, RealId};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Records kept at hand for `show events`.
+const RECENT: usize = 2000;
+
+/// All that control knows.
+#[derive(Debug)]
+pub struct State {
+    /// What packets meet: the last document that is safely stored.
+    pub running: Arc<Document>,
+    /// Its revision; 0 before the first.
+    pub revision: u64,
+    /// The document with every accepted change, stored or on its way.
+    pub head: Arc<Document>,
+    /// Counts changes of `head`.
+    pub version: u64,
+    /// Changes on their way to the store, oldest first.
+    pub in_flight: VecDeque<InFlight>,
+    /// The kept revisions, oldest first.
+    pub history: Arc<Vec<RevisionInfo>>,
+    /// A revision that is rolled back unless confirmed.
+    pub trial: Option<Trial>,
+    /// Edits that are to be one revision.
+    pub burst: Option<Burst>,
+    /// What `ipvsadm` expects the kernel to remember.
+    pub kernel: KernelState,
+    /// Numbers for the packet path.
+    pub ids: Ids,
+    /// What packets look up.
+    pub generation: Generation,
+    /// Traffic by server.
+    pub ledger: Ledger,
+    /// When a removed real server's id was first seen without connections.
+    pub idle_since: BTreeMap<RealId, Duration>,
+    /// Health, drains and roles as the compiler wants them.
+    pub situation: Situation,
+    /// What is known of real servers' health.
+    pub health: BTreeMap<RealKey, HealthView>,
+    /// Real servers taken out by an operator.
+    pub maintenance: BTreeMap<RealKey, Drain>,
+    /// Attached interfaces.
+    pub ports: Ports,
+    /// The host.
+    pub host: Arc<HostState>,
+    /// Neighbours that answered the dataplane.
+    pub heard: BTreeMap<(PortId, IpAddr), Mac>,
+    /// Counts publications of next hops.
+    pub hops_generation: u64,
+    /// VRRP's virtual Ethernet addresses, with the interface's name.
+    pub virtual_macs: BTreeSet<(String, Mac)>,
+    /// How much the packet path holds.
+    pub capacity: Capacity,
+    /// The last records, oldest first.
+    pub recent: VecDeque<Arc<Record>>,
+    /// Of the next record.
+    pub sequence: u64,
+    /// When the estimators are due.
+    pub estimate_due: Duration,
+    /// When ids are looked over.
+    pub ids_due: Duration,
+    /// Why the store takes nothing, while it does not.
+    pub store_trouble: Option<String>,
+    /// Whether the daemon is shutting down: nothing is accepted any more.
+    pub stopping: bool,
+}
+
+/// A change on its way to the store.
+#[derive(Debug)]
+pub struct InFlight {
+    /// Of `head` after it.
+    pub version: u64,
+    /// The document after it.
+    pub document: Arc<Document>,
+    /// Who is told.
+    pub ticket: Ticket,
+    /// What they are told when it is stored.
+    pub then: Then,
+    /// For the record.
+    pub summary: Summary,
+}
+
+/// What follows when a change is stored.
+#[derive(Debug)]
+pub enum Then {
+    /// The caller is told the revision.
+    Tell,
+    /// The caller is told so; the revision has to be confirmed within this.
+    Try(Duration),
+    /// The head revision stands.
+    Confirm,
+    /// The caller gets IPVS's answer.
+    Answer(crate::ipvs::Reply),
+}
+
+/// What a record says about a change.
+#[derive(Clone, Debug)]
+pub struct Summary {
+    /// Who.
+    pub author: String,
+    /// What.
+    pub text: String,
+    /// Whether it is one of many: then it is recorded when the burst has ended.
+    pub burst: bool,
+}
+
+/// A revision that is rolled back unless confirmed.
+#[derive(Clone, Debug)]
+pub struct Trial {
+    /// Which.
+    pub revision: u64,
+    /// When, on the steady clock.
+    pub until: Duration,
+    /// What is gone back to.
+    pub fallback: Arc<Document>,
+    /// Whether the way back has begun.
+    pub ending: bool,
+}
+
+/// Edits that are to be one revision.
+#[derive(Clone, Copy, Debug)]
+pub struct Burst {
+    /// The first one.
+    pub first: Duration,
+    /// The last one.
+    pub last: Duration,
+    /// How many.
+    pub edits: u64,
+}
+
+/// What is known of a real server's health.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct HealthView {
+    /// Whether it works.
+    pub up: bool,
+    /// Why it is believed so.
+    pub reason: String,
+    /// Since when, in milliseconds since 1970.
+    pub since: u64,
+    /// The weight to give it instead of its own: slow start, or its agent's word.
+    pub weight: Option<u32>,
+}
+
+/// A real server taken out by an operator.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Drain {
+    /// Who took it out.
+    pub author: String,
+    /// Why.
+    pub reason: String,
+    /// When, in milliseconds since 1970.
+    pub since: u64,
+    /// When its remaining connections are ended, in milliseconds since 1970.
+    pub deadline: Option<u64>,
+}
+
+impl State {
+    /// The state of a daemon that has just opened its store.
+    pub fn new(
+        found: &Found,
+        history: Vec<RevisionInfo>,
+        maintenance: BTreeMap<RealKey, Drain>,
+        recent: VecDeque<Arc<Record>>,
+        capacity: Capacity,
+    ) -> Self {
+        let document = found.document.clone().unwrap_or_default();
+        Self {
+            running: Arc::clone(&document),
+            revision: found.revision,
+            head: document,
+            version: 0,
+            in_flight: VecDeque::new(),
+            history: Arc::new(history),
+            trial: None,
+            burst: None,
+            kernel: KernelState::default(),
+            ids: Ids::default(),
+            generation: Generation::default(),
+            ledger: Ledger::default(),
+            idle_since: BTreeMap::new(),
+            situation: Situation::default(),
+            health: BTreeMap::new(),
+            maintenance,
+            ports: Ports::default(),
+            host: Arc::default(),
+            heard: BTreeMap::new(),
+            hops_generation: 0,
+            virtual_macs: BTreeSet::new(),
+            capacity,
+            sequence: recent.back().map_or(1, |record| record.sequence + 1),
+            recent,
+            estimate_due: Duration::ZERO,
+            ids_due: Duration::ZERO,
+            store_trouble: None,
+            stopping: false,
+        }
+    }
+
+    /// When something is due by itself.
+    pub fn deadline(&self) -> Duration {
+        let mut next = self.estimate_due.min(self.ids_due);
+        if let Some(trial) = self.trial.as_ref().filter(|trial| !trial.ending) {
+            next = next.min(trial.until);
+        }
+        if let Some(burst) = &self.burst {
+            next = next.min(burst.settles());
+        }
+        next
+    }
+
+    /// Compiles and publishes anew: services, steering, and what depends on them.
+    pub fn republish(&mut self, out: &mut Vec<Action>) {
+        self.update_situation();
+        let generation = compile(&self.running, &self.situation, &mut self.ids, &self.generation);
+        self.generation = generation;
+        out.push(Action::Publish {
+            table: Arc::clone(&self.generation.table),
+            fresh_reals: std::mem::take(&mut self.generation.fresh_reals),
+            fresh_services: std::mem::take(&mut self.generation.fresh_services),
+        });
+        self.steer(out);
+    }
+
+    /// Brings the host's picture, the ports and the services together for the steering rules.
+    pub fn steer(&self, out: &mut Vec<Action>) {
+        let macs = self
+            .virtual_macs
+            .iter()
+            .filter_map(|(name, mac)| Some((self.host.link_named(name)?, *mac)))
+            .collect();
+        out.push(Action::Steer(steering(&self.generation, &self.ids, &self.host, macs)));
+    }
+
+    /// Publishes next hops anew.
+    pub fn republish_hops(&mut self, out: &mut Vec<Action>) {
+        self.hops_generation += 1;
+        let ports = self.ports.by_index();
+        let hops = crate::host::hops(&self.host, &ports, &self.heard, self.hops_generation);
+        out.push(Action::PublishHops(hops));
+    }
+
+    /// Health, drains and quorums as the compiler wants them.
+    fn update_situation(&mut self) {
+        let running = Arc::clone(&self.running);
+        self.situation.standings.clear();
+        for service in &running.services {
+            for real in &service.reals {
+                let key = (service.address, real.address);
+                if let Some(standing) = self.standing(service, &key) {
+                    self.situation.standings.insert(key, standing);
+                }
+            }
+            self.update_quorum(service);
+        }
+        let exists = |address: &VirtualAddress| running.service_at(address).is_some();
+        self.situation.down.retain(exists);
+    }
+
+    fn standing(&self, service: &Service, key: &RealKey) -> Option<Standing> {
+        if self.maintenance.contains_key(key) {
+            return Some(Standing::Weight(0));
+        }
+        let health = self.health.get(key)?;
+        if health.up {
+            return health.weight.map(Standing::Weight);
+        }
+        let check = service.real(&key.1).and_then(|real| service.check_of(real))?;
+        Some(match check.on_down {
+            crate::model::OnDown::Quiesce => Standing::Weight(0),
+            crate::model::OnDown::Remove => Standing::Removed,
+        })
+    }
+
+    /// Whether a service has its quorum, with the band between losing and gaining it.
+    fn update_quorum(&mut self, service: &Service) {
+        let live = service.reals.iter().filter(|real| {
+            let key = (service.address, real.address);
+            let checked = service.check_of(real).is_some();
+            let up = !checked || self.health.get(&key).is_none_or(|health| health.up);
+            up && !self.maintenance.contains_key(&key)
+        });
+        let count: u64 = match service.quorum.unit {
+            crate::model::QuorumUnit::Servers => live.filter(|real| real.weight > 0).count() as u64,
+            crate::model::QuorumUnit::Weight => live.map(|real| u64::from(real.weight)).sum(),
+        };
+        let is_down = self.situation.down.contains(&service.address);
+        let needed = if is_down { service.quorum.recover } else { service.quorum.minimum };
+        if count >= u64::from(needed) {
+            self.situation.down.remove(&service.address);
+        } else {
+            self.situation.down.insert(service.address);
+        }
+    }
+
+    /// Notes that something happened.
+    pub fn record(
+        &mut self,
+        now: Moment,
+        (severity, kind): (Severity, Kind),
+        subject: impl Into<String>,
+        text: impl Into<String>,
+        out: &mut Vec<Action>,
+    ) {
+        let record = Arc::new(Record {
+            sequence: self.sequence,
+            time: now.unix_millis(),
+            severity,
+            kind,
+            subject: subject.into(),
+            text: text.into(),
+        });
+        self.sequence += 1;
+        if self.recent.len() >= RECENT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(Arc::clone(&record));
+        out.push(Action::Record(record));
+    }
+
+    /// The service that an operator means by a name or an address.
+    pub fn find_service(&self, text: &str) -> Option<&Arc<Service>> {
+        self.head.service(text).or_else(|| {
+            let matches = |service: &&Arc<Service>| match service.address {
+                VirtualAddress::Socket { address, .. } => address.to_string() == text,
+                VirtualAddress::Mark { .. } => false,
+            };
+            let mut found = self.head.services.iter().filter(matches);
+            // TCP and UDP services may share an address: then only the name will do.
+            found.next().filter(|_| found.next().is_none())
+        })
+    }
+
+    /// The real server that an operator means by an address, with or without its port.
+    pub fn find_real(service: &Service, text: &str) -> Option<SocketAddr> {
+        if let Ok(address) = text.parse::<SocketAddr>() {
+            return service.real(&address).map(|real| real.address);
+        }
+        let ip: IpAddr = text.parse().ok()?;
+        let mut found = service.reals.iter().filter(|real| real.address.ip() == ip);
+        found.next().filter(|_| found.next().is_none()).map(|real| real.address)
+    }
+
+    /// Answers a caller.
+    pub fn answer(ticket: Ticket, outcome: Outcome, out: &mut Vec<Action>) {
+        out.push(Action::Reply { ticket, outcome });
+    }
+
+    /// Refuses a caller.
+    pub fn refuse(ticket: Ticket, refusal: Refusal, out: &mut Vec<Action>) {
+        Self::answer(ticket, Outcome::Refused(refusal), out);
+    }
+}
+
+impl Burst {
+    /// Quiet time after which a burst is over.
+    const QUIET: Duration = Duration::from_secs(2);
+    /// The longest that a burst lasts.
+    const LONGEST: Duration = Duration::from_secs(30);
+
+    /// When it becomes a revision.
+    pub fn settles(&self) -> Duration {
+        (self.last + Self::QUIET).min(self.first + Self::LONGEST)
+    }
+}

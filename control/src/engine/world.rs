@@ -1,0 +1,219 @@
+//! Carries out what was decided: the packet path, interfaces, steering, callers, listeners.
+
+use super::packets::Workers;
+use super::{Action, Keeper, Ledger, Message, Outcome, PortStatus, StoreCommand, Ticket};
+use crate::events::{Event, Record, Severity};
+use crate::host::Watch;
+use crate::model::{AttachedBy, Document};
+use dataplane::io::steer::{Steering, SteeringRules};
+use dataplane::io::{Attach, Attachment, Backend, attach};
+use dataplane::packet_path::connections::Slot;
+use dataplane::table::{Mac, PortId, RealId, ServiceTable};
+use dataplane::worker::Dataplane;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+/// Connections looked at in one piece while some are ended.
+const PAGE: usize = 4096;
+
+/// Everything with side effects that the loop acts on.
+pub(super) struct World {
+    pub dataplane: Arc<Dataplane>,
+    /// What keeps frames from the host; `Err` says why nothing does.
+    pub steering: Result<Steering, String>,
+    pub attachments: BTreeMap<PortId, Attached>,
+    pub host: Watch,
+    pub keeper: Keeper,
+    pub listeners: broadcast::Sender<Arc<Record>>,
+    pub follow: watch::Sender<Arc<Document>>,
+    pub waiting: BTreeMap<Ticket, oneshot::Sender<Outcome>>,
+    pub loopback: mpsc::UnboundedSender<Event>,
+    /// The rules in force, to change what interfaces listen to only when they differ.
+    pub listening: Listening,
+}
+
+/// One attached interface.
+pub(super) struct Attached {
+    attachment: Attachment,
+}
+
+/// What interfaces listen to besides their own address.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub(super) struct Listening {
+    macs: BTreeSet<(u32, Mac)>,
+    solicited: BTreeSet<Ipv6Addr>,
+}
+
+impl World {
+    /// Carries out one action. `false` when it was the last one.
+    pub fn carry_out(&mut self, action: Action, ledger: &mut Ledger, now: Duration) -> bool {
+        match action {
+            Action::Store(command) => self.keeper.command(command),
+            Action::Publish { table, fresh_reals, fresh_services } => {
+                ledger.open(&fresh_reals, &fresh_services, &Workers(&self.dataplane));
+                self.dataplane.publish(ServiceTable::clone(&table));
+            }
+            Action::PublishHops(hops) => self.dataplane.publish_hops(hops),
+            Action::Steer(rules) => self.steer(&rules),
+            Action::Attach { port, name, backend } => self.attach(port, &name, backend, now),
+            Action::Detach(port) => {
+                self.dataplane.detach(port);
+                self.attachments.remove(&port);
+            }
+            Action::Resolve { link, address } => self.host.resolve(link, address),
+            Action::EndConnections(real) => self.end_connections(real),
+            Action::Reply { ticket, outcome } => self.reply(ticket, outcome),
+            Action::Record(record) => self.tell(record),
+            Action::Follow(document) => {
+                self.follow.send_replace(document);
+            }
+            Action::Stop => return false,
+        }
+        true
+    }
+
+    fn tell(&self, record: Arc<Record>) {
+        let Record { subject, text, .. } = &*record;
+        let subject = subject.as_str();
+        match record.severity {
+            Severity::Info => tracing::info!(subject, "{text}"),
+            Severity::Warning => tracing::warn!(subject, "{text}"),
+            Severity::Error => tracing::error!(subject, "{text}"),
+        }
+        // Nobody listening is no error.
+        let _ = self.listeners.send(Arc::clone(&record));
+        self.keeper.command(StoreCommand::Keep(record));
+    }
+
+    fn reply(&mut self, ticket: Ticket, outcome: Outcome) {
+        if let Some(caller) = self.waiting.remove(&ticket) {
+            // A caller that has gone away does not want the answer.
+            let _ = caller.send(outcome);
+        }
+    }
+
+    fn steer(&mut self, rules: &SteeringRules) {
+        if let Ok(steering) = &self.steering
+            && let Err(error) = steering.apply(rules)
+        {
+            let text = format!("packets cannot be taken from the host: {error}");
+            self.notice(Severity::Error, text);
+        }
+        let v6 = |address: &IpAddr| match address {
+            IpAddr::V6(address) => Some(*address),
+            IpAddr::V4(_) => None,
+        };
+        let solicited = rules.owned.iter().filter_map(v6).collect();
+        let listening = Listening { macs: rules.macs.clone(), solicited };
+        if listening != self.listening {
+            self.listening = listening;
+            let ports: Vec<PortId> = self.attachments.keys().copied().collect();
+            ports.into_iter().for_each(|port| self.listen(port));
+        }
+    }
+
+    fn listen(&mut self, port: PortId) {
+        let Some(Attached { attachment }) = self.attachments.get_mut(&port) else { return };
+        let index = attachment.index;
+        let own = self.listening.macs.iter().filter(|(link, _)| *link == index);
+        let macs = own.map(|(_, mac)| *mac).collect();
+        let listened = attachment
+            .listen(&macs)
+            .and_then(|()| attachment.listen_for_solicitations(&self.listening.solicited));
+        if let Err(error) = listened {
+            let text = format!("interface {index} does not listen to all addresses: {error}");
+            self.notice(Severity::Error, text);
+        }
+    }
+
+    fn attach(&mut self, port: PortId, name: &str, backend: AttachedBy, now: Duration) {
+        let wanted = match backend {
+            AttachedBy::Auto => Ok(None),
+            AttachedBy::Ring => Ok(Some(Backend::Ring)),
+            AttachedBy::Xdp => Err("this build has no XDP backend; use \"auto\" or \"ring\""),
+            AttachedBy::Pnet => Err("this build has no pnet backend; use \"auto\" or \"ring\""),
+        };
+        let failed = |reason: String| PortStatus::Failed { reason, since: now };
+        let status = match wanted {
+            Err(reason) => failed(reason.to_owned()),
+            Ok(backend) => {
+                let request = Attach {
+                    interface: name,
+                    port,
+                    backend,
+                    workers: self.dataplane.workers(),
+                    steering: self.steering.as_ref().ok(),
+                };
+                match attach(&request) {
+                    Ok((attachment, ports)) => self.attached(port, attachment, ports),
+                    Err(error) => failed(with_causes(&error)),
+                }
+            }
+        };
+        // The loop reads this before anything else; it cannot be gone while it acts.
+        let _ = self.loopback.send(Event::PortOpened { port, status });
+    }
+
+    fn attached(
+        &mut self,
+        port: PortId,
+        attachment: Attachment,
+        ports: Vec<dataplane::io::Port>,
+    ) -> PortStatus {
+        let unguarded = match (&attachment.guard, &self.steering) {
+            (Ok(_), _) => None,
+            (Err(_), Err(why)) => Some(why.clone()),
+            (Err(why), Ok(_)) => Some(why.clone()),
+        };
+        let status = PortStatus::Attached {
+            backend: attachment.backend.to_string(),
+            reason: attachment.reason.clone(),
+            unguarded,
+        };
+        self.attachments.insert(port, Attached { attachment });
+        self.listen(port);
+        self.dataplane.attach(port, ports);
+        status
+    }
+
+    /// Ends all connections to a real server, a page at a time.
+    fn end_connections(&self, real: RealId) {
+        let mut from = 0;
+        loop {
+            let page = self.dataplane.connections(from, PAGE);
+            let of_real = page.connections.iter().filter(|connection| connection.real == real);
+            let slots: Vec<Slot> = of_real.map(|connection| connection.slot).collect();
+            if !slots.is_empty() {
+                self.dataplane.end(slots);
+            }
+            match page.next {
+                Some(next) => from = next,
+                None => break,
+            }
+        }
+    }
+
+    fn notice(&self, severity: Severity, text: String) {
+        let _ = self.loopback.send(Event::Noticed { severity, text });
+    }
+}
+
+/// An error with its causes, in one line.
+pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+/// What reaches the loop.
+impl std::fmt::Debug for Message {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Event(event) => write!(f, "Event({event:?})"),
+            Self::Ask(_) => f.write_str("Ask"),
+            Self::Query(_) => f.write_str("Query"),
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! An operator commits a document, confirms one, or goes back to one.
+
+use crate::engine::{
+    Action, InFlight, Outcome, Refusal, State, StoreCommand, Summary, Then, Ticket,
+};
+use crate::model::Document;
+use crate::store::Draft;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Changes on their way to the store at most: a disk that is slower than this is in trouble.
+const IN_FLIGHT: usize = 4096;
+
+/// What an operator wants.
+pub(super) struct Wish {
+    pub document: Arc<Document>,
+    pub author: String,
+    pub comment: String,
+    pub confirm_within: Option<Duration>,
+}
+
+pub(super) fn apply(state: &mut State, ticket: Ticket, wish: Wish, out: &mut Vec<Action>) {
+    if let Err(refusal) = may_change(state, &wish.document) {
+        return State::refuse(ticket, refusal, out);
+    }
+    if *state.head == *wish.document && wish.confirm_within.is_none() && state.revision > 0 {
+        return State::answer(ticket, Outcome::Done, out);
+    }
+    let then = wish.confirm_within.map_or(Then::Tell, Then::Try);
+    commit(state, ticket, wish, then, out);
+}
+
+pub(super) fn roll_back(
+    state: &mut State,
+    ticket: Ticket,
+    document: Arc<Document>,
+    to: u64,
+    author: String,
+    out: &mut Vec<Action>,
+) {
+    // Going back is what a revision on trial is for, so it is allowed during one.
+    let trial = state.trial.as_mut().map(|trial| std::mem::replace(&mut trial.ending, true));
+    if let Err(refusal) = may_change(state, &document) {
+        if let (Some(trial), Some(ending)) = (state.trial.as_mut(), trial) {
+            trial.ending = ending;
+        }
+        return State::refuse(ticket, refusal, out);
+    }
+    let comment = format!("rollback to revision {to}");
+    let wish = Wish { document, author, comment, confirm_within: None };
+    commit(state, ticket, wish, Then::Tell, out);
+}
+
+/// Whether the document may be changed into this one at all.
+pub(super) fn may_change(state: &State, document: &Document) -> Result<(), Refusal> {
+    if state.stopping {
+        return Err(Refusal::Unavailable("shutting down".to_owned()));
+    }
+    if let Some(trial) = state.trial.as_ref().filter(|trial| !trial.ending) {
+        return Err(Refusal::Unconfirmed(trial.revision));
+    }
+    if state.in_flight.iter().any(|change| matches!(change.then, Then::Try(_))) {
+        return Err(Refusal::Unconfirmed(state.revision + 1));
+    }
+    if state.in_flight.len() >= IN_FLIGHT {
+        return Err(Refusal::Unavailable("waiting for its disk".to_owned()));
+    }
+    fits(state, document)
+}
+
+/// Whether the packet path holds that much.
+fn fits(state: &State, document: &Document) -> Result<(), Refusal> {
+    let parked = state.ids.parked().count();
+    let sorry = document.services.iter().filter(|service| service.sorry.is_some()).count();
+    let reals: usize = document.services.iter().map(|service| service.reals.len()).sum();
+    let (services, capacity) = (document.services.len(), &state.capacity);
+    if services > capacity.services {
+        return Err(Refusal::TooLarge(format!(
+            "{services} services are more than the {} that this node holds",
+            capacity.services
+        )));
+    }
+    if reals + sorry + parked > capacity.reals {
+        return Err(Refusal::TooLarge(format!(
+            "{reals} real servers (and {parked} removed ones with connections) are more than the {} \
+             that this node holds",
+            capacity.reals
+        )));
+    }
+    Ok(())
+}
+
+pub(super) fn commit(
+    state: &mut State,
+    ticket: Ticket,
+    wish: Wish,
+    then: Then,
+    out: &mut Vec<Action>,
+) {
+    state.version += 1;
+    state.head = Arc::clone(&wish.document);
+    // An open burst becomes a revision of its own before this one.
+    state.burst = None;
+    out.push(Action::Store(StoreCommand::Commit {
+        version: state.version,
+        document: Arc::clone(&wish.document),
+        draft: Draft {
+            author: wish.author.clone(),
+            comment: wish.comment.clone(),
+            confirm_within: wish.confirm_within.map(|within| within.as_secs()),
+        },
+    }));
+    let summary = Summary { author: wish.author, text: wish.comment, burst: false };
+    let version = state.version;
+    state.in_flight.push_back(InFlight { version, document: wish.document, ticket, then, summary });
+}
+
+pub(super) fn confirm(state: &mut State, ticket: Ticket, out: &mut Vec<Action>) {
+    if state.trial.as_ref().is_none_or(|trial| trial.ending) {
+        return State::refuse(ticket, Refusal::NothingToConfirm, out);
+    }
+    state.version += 1;
+    let version = state.version;
+    out.push(Action::Store(StoreCommand::Confirm { version }));
+    let summary = Summary { author: String::new(), text: "confirmed".to_owned(), burst: false };
+    state.in_flight.push_back(InFlight {
+        version,
+        document: Arc::clone(&state.head),
+        ticket,
+        then: Then::Confirm,
+        summary,
+    });
+}
+
+/// The daemon is to end: edits that are not yet a revision become one, and nothing new is taken.
+pub(super) fn stop(state: &mut State, out: &mut Vec<Action>) {
+    state.stopping = true;
+    if state.burst.take().is_some() {
+        out.push(Action::Store(StoreCommand::Settle));
+    }
+    for (port, _) in state.ports.all() {
+        out.push(Action::Detach(port));
+    }
+    out.push(Action::Stop);
+}

@@ -1,0 +1,93 @@
+//! The document is edited piece by piece: by `ipvsadm`, by the console.
+
+use super::Senses;
+use super::config_committed::may_change;
+use crate::engine::{
+    Action, Burst, InFlight, Moment, Outcome, Refusal, RunningView, State, StoreCommand, Summary,
+    Then, Ticket,
+};
+use crate::ipvs;
+use crate::model::Document;
+use crate::store::Patch;
+use std::sync::Arc;
+
+/// An edit.
+pub(super) struct Edit {
+    pub document: Arc<Document>,
+    pub author: String,
+    pub comment: String,
+}
+
+pub(super) fn edit(
+    state: &mut State,
+    ticket: Ticket,
+    version: u64,
+    edit: Edit,
+    now: Moment,
+    out: &mut Vec<Action>,
+) {
+    if let Err(refusal) = may_change(state, &edit.document) {
+        return State::refuse(ticket, refusal, out);
+    }
+    if version != state.version {
+        return State::refuse(ticket, Refusal::Conflict, out);
+    }
+    if *state.head == *edit.document {
+        return State::answer(ticket, Outcome::Done, out);
+    }
+    append(state, ticket, edit, Then::Tell, now, out);
+}
+
+pub(super) fn ipvs(
+    state: &mut State,
+    ticket: Ticket,
+    request: &ipvs::Request,
+    author: String,
+    senses: &Senses<'_>,
+    out: &mut Vec<Action>,
+) {
+    if request.edits()
+        && let Err(refusal) = may_change(state, &state.head)
+    {
+        let reply = ipvs::Reply::Refused(refusal.to_string());
+        return State::answer(ticket, Outcome::Ipvs(reply), out);
+    }
+    let mut document = Document::clone(&state.head);
+    let mut kernel = std::mem::take(&mut state.kernel);
+    let view = RunningView::new(state, senses.packets);
+    let executed = ipvs::execute(request, &mut document, &mut kernel, &view, senses.host);
+    state.kernel = kernel;
+    if !executed.changed {
+        return State::answer(ticket, Outcome::Ipvs(executed.reply), out);
+    }
+    if let Err(refusal) = may_change(state, &document) {
+        let reply = ipvs::Reply::Refused(refusal.to_string());
+        return State::answer(ticket, Outcome::Ipvs(reply), out);
+    }
+    let edit = Edit { document: Arc::new(document), author, comment: "ipvsadm".to_owned() };
+    append(state, ticket, edit, Then::Answer(executed.reply), senses.now, out);
+}
+
+fn append(
+    state: &mut State,
+    ticket: Ticket,
+    edit: Edit,
+    then: Then,
+    now: Moment,
+    out: &mut Vec<Action>,
+) {
+    state.version += 1;
+    let version = state.version;
+    out.push(Action::Store(StoreCommand::Append {
+        version,
+        patch: Patch::between(&state.head, &edit.document),
+        author: edit.author.clone(),
+        comment: edit.comment.clone(),
+    }));
+    state.head = Arc::clone(&edit.document);
+    let burst = state.burst.get_or_insert(Burst { first: now.steady, last: now.steady, edits: 0 });
+    burst.last = now.steady;
+    burst.edits += 1;
+    let summary = Summary { author: edit.author, text: edit.comment, burst: true };
+    state.in_flight.push_back(InFlight { version, document: edit.document, ticket, then, summary });
+}

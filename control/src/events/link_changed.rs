@@ -1,0 +1,124 @@
+//! The host's links, addresses, routes or neighbours changed, or a port did.
+
+use super::{Kind, Severity};
+use crate::engine::{Action, Moment, PortStatus, State};
+use crate::host::{HostState, NeighbourState};
+use dataplane::table::{Mac, PortId};
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+pub(super) fn host(state: &mut State, host: Arc<HostState>, now: Moment, out: &mut Vec<Action>) {
+    let before = std::mem::replace(&mut state.host, host);
+    arrange(state, now, out);
+    // Neighbours alone change what packets look up, but not whose packets are whose.
+    if before.addresses != state.host.addresses || before.links != state.host.links {
+        state.steer(out);
+    }
+    state.republish_hops(out);
+}
+
+/// Opens and closes ports as the document and the host want it.
+pub(super) fn arrange(state: &mut State, now: Moment, out: &mut Vec<Action>) {
+    if state.stopping {
+        return;
+    }
+    let changes = state.ports.arrange(&state.running, &state.host, now.steady);
+    for port in &changes.detach {
+        out.push(Action::Detach(*port));
+        state.heard.retain(|(of, _), _| of != port);
+    }
+    let closed = !changes.detach.is_empty();
+    for (port, name, backend) in changes.attach {
+        out.push(Action::Attach { port, name, backend });
+    }
+    if closed {
+        state.republish_hops(out);
+    }
+}
+
+pub(super) fn opened(
+    state: &mut State,
+    port: PortId,
+    status: PortStatus,
+    now: Moment,
+    out: &mut Vec<Action>,
+) {
+    let before = state.ports.get(port).map(|place| place.status.clone());
+    let Some(place) = state.ports.set_status(port, status) else { return };
+    let name = place.name.clone();
+    let (severity, text) = match &place.status {
+        PortStatus::Opening => return,
+        PortStatus::Attached { backend, reason, unguarded: None } => {
+            (Severity::Info, format!("attached by {backend}: {reason}"))
+        }
+        PortStatus::Attached { backend, unguarded: Some(why), .. } => (
+            Severity::Warning,
+            format!("attached by {backend}, but the host sees the same packets: {why}"),
+        ),
+        PortStatus::Failed { reason, .. } => {
+            (Severity::Error, format!("cannot be attached: {reason}"))
+        }
+    };
+    // A port that fails again for the same reason is no news.
+    let again = match (&before, &place.status) {
+        (Some(PortStatus::Failed { reason: old, .. }), PortStatus::Failed { reason: new, .. }) => {
+            old == new
+        }
+        (_, _) => false,
+    };
+    if !again {
+        state.record(now, (severity, Kind::Interface), name, text, out);
+    }
+    state.republish_hops(out);
+    state.steer(out);
+}
+
+pub(super) fn lost(state: &mut State, port: PortId, now: Moment, out: &mut Vec<Action>) {
+    let reason = "it was lost".to_owned();
+    let status = PortStatus::Failed { reason, since: now.steady };
+    out.push(Action::Detach(port));
+    opened(state, port, status, now, out);
+}
+
+pub(super) fn needed(state: &State, port: PortId, address: IpAddr, out: &mut Vec<Action>) {
+    if let Some(place) = state.ports.get(port) {
+        out.push(Action::Resolve { link: place.index, address });
+    }
+}
+
+pub(super) fn seen(
+    state: &mut State,
+    port: PortId,
+    address: IpAddr,
+    mac: Mac,
+    out: &mut Vec<Action>,
+) {
+    if state.ports.get(port).is_some() && state.heard.insert((port, address), mac) != Some(mac) {
+        state.republish_hops(out);
+    }
+}
+
+/// The kernel confirms only what it uses itself, so it is told to look at the neighbours that real
+/// servers and routers are reached by before they are stale for good.
+pub(super) fn refresh_neighbours(state: &State, out: &mut Vec<Action>) {
+    let ports = state.ports.by_index();
+    let used = used_neighbours(state);
+    for ((link, address), neighbour) in &state.host.neighbours {
+        let stale = neighbour.state == NeighbourState::Stale;
+        if stale && ports.contains_key(link) && used.contains(&(*link, *address)) {
+            out.push(Action::Resolve { link: *link, address: *address });
+        }
+    }
+}
+
+/// The neighbours that packets to real servers and to clients behind routers go by.
+fn used_neighbours(state: &State) -> BTreeSet<(u32, IpAddr)> {
+    let routers = state.host.routes.iter().filter_map(|route| Some((route.link?, route.via?)));
+    let mut used: BTreeSet<_> = routers.collect();
+    for (_, real) in state.generation.table.reals() {
+        let links = state.host.links.keys();
+        used.extend(links.map(|link| (*link, real.address)));
+    }
+    used
+}

@@ -1,0 +1,279 @@
+//! What can happen, and what follows from it. Pure: one file for each story.
+
+mod clock_ticked;
+mod config_committed;
+mod edited;
+mod link_changed;
+mod real_changed;
+mod record;
+mod role_changed;
+mod server_drained;
+mod stored;
+
+pub use record::{Kind, Record, Severity};
+pub use server_drained::real_key_of;
+
+use crate::compile::{RealKey, Role};
+use crate::engine::{Action, Counted, Moment, PortStatus, State, Ticket};
+use crate::host::HostState;
+use crate::ipvs;
+use crate::model::Document;
+use crate::store::RevisionInfo;
+use dataplane::packet_path::reals::Load;
+use dataplane::table::{Mac, PortId, RealId};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Something that happened.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// An operator wants this document.
+    ConfigApplied {
+        /// Who waits.
+        ticket: Ticket,
+        /// What they want.
+        document: Arc<Document>,
+        /// Who they are.
+        author: String,
+        /// Why they want it.
+        comment: String,
+        /// It is rolled back unless confirmed within this.
+        confirm_within: Option<Duration>,
+    },
+    /// Somebody edited the document as it was at `version`. Edits that follow one another become one
+    /// revision.
+    DocumentEdited {
+        /// Who waits.
+        ticket: Ticket,
+        /// Of the document that was edited.
+        version: u64,
+        /// What it is now.
+        document: Arc<Document>,
+        /// Who.
+        author: String,
+        /// Why.
+        comment: String,
+    },
+    /// `ipvsadm`, or who speaks like it.
+    IpvsAsked {
+        /// Who waits.
+        ticket: Ticket,
+        /// What.
+        request: Box<ipvs::Request>,
+        /// Who.
+        author: String,
+    },
+    /// An operator confirms the head revision.
+    ConfigConfirmed {
+        /// Who waits.
+        ticket: Ticket,
+    },
+    /// An operator goes back to a revision.
+    RolledBack {
+        /// Who waits.
+        ticket: Ticket,
+        /// The revision's document.
+        document: Arc<Document>,
+        /// The revision.
+        to: u64,
+        /// Who.
+        author: String,
+    },
+    /// The store took something.
+    Stored {
+        /// Of what it was told.
+        version: u64,
+        /// The revision that it is, or will be part of.
+        revision: RevisionInfo,
+        /// All kept revisions, when they are others now.
+        history: Option<Arc<Vec<RevisionInfo>>>,
+    },
+    /// The store did not take something.
+    NotStored {
+        /// Of what it was told.
+        version: u64,
+        /// Why.
+        error: String,
+    },
+    /// An operator takes a real server out.
+    ServerDrained {
+        /// Who waits.
+        ticket: Ticket,
+        /// By name or address.
+        service: String,
+        /// By address.
+        real: String,
+        /// Who.
+        author: String,
+        /// Why.
+        reason: String,
+        /// Its connections are ended after this.
+        within: Option<Duration>,
+    },
+    /// An operator puts a real server back.
+    ServerUndrained {
+        /// Who waits.
+        ticket: Ticket,
+        /// By name or address.
+        service: String,
+        /// By address.
+        real: String,
+        /// Who.
+        author: String,
+    },
+    /// A check changed its mind.
+    RealDown {
+        /// About which server.
+        real: RealKey,
+        /// Why.
+        reason: String,
+    },
+    /// A check changed its mind.
+    RealUp {
+        /// About which server.
+        real: RealKey,
+        /// Why.
+        reason: String,
+    },
+    /// A server that is up gets another weight than its own, or its own again.
+    RealWeighed {
+        /// Which server.
+        real: RealKey,
+        /// What it gets.
+        weight: Option<u32>,
+    },
+    /// VRRP says what this node is for some addresses.
+    RolesChanged {
+        /// Of which instance.
+        instance: String,
+        /// On which interface.
+        interface: String,
+        /// Its virtual Ethernet addresses, when it is master.
+        macs: Vec<Mac>,
+        /// All of its addresses.
+        roles: Vec<(IpAddr, Role)>,
+        /// Why.
+        reason: String,
+    },
+    /// The host's picture is another one.
+    HostChanged(Arc<HostState>),
+    /// A port was opened, or not.
+    PortOpened {
+        /// Which.
+        port: PortId,
+        /// What came of it.
+        status: PortStatus,
+    },
+    /// A port failed while it was in use.
+    PortLost(PortId),
+    /// The packet path needs a neighbour.
+    NeighbourNeeded {
+        /// Where it lives.
+        port: PortId,
+        /// Who.
+        address: IpAddr,
+    },
+    /// A neighbour answered the packet path.
+    NeighbourSeen {
+        /// Where it lives.
+        port: PortId,
+        /// Who.
+        address: IpAddr,
+        /// With which Ethernet address.
+        mac: Mac,
+    },
+    /// Something about the daemon that people should know.
+    Noticed {
+        /// How much it matters.
+        severity: Severity,
+        /// What.
+        text: String,
+    },
+    /// A deadline has come.
+    TimePassed,
+    /// The daemon is to end.
+    StopAsked,
+}
+
+/// What deciding may look at besides the state.
+pub struct Senses<'a> {
+    /// When it happened.
+    pub now: Moment,
+    /// The packet path's counters.
+    pub packets: &'a dyn Packets,
+    /// The host as IPVS's checks see it.
+    pub host: &'a ipvs::Host,
+}
+
+/// The packet path as deciding sees it: numbers to read.
+pub trait Packets: Counted {
+    /// How many connections a real server has.
+    fn load(&self, id: RealId) -> Load;
+
+    /// A page of connections for `ipvsadm -Lc`.
+    fn page(&self, cursor: u64, limit: u32) -> ipvs::ConnectionPage;
+
+    /// Buckets of the connection table.
+    fn table_size(&self) -> u32;
+}
+
+/// Decides what follows from an event.
+pub fn decide(state: &mut State, event: Event, senses: &Senses<'_>, out: &mut Vec<Action>) {
+    let now = senses.now;
+    match event {
+        Event::ConfigApplied { ticket, document, author, comment, confirm_within } => {
+            let wish = config_committed::Wish { document, author, comment, confirm_within };
+            config_committed::apply(state, ticket, wish, out);
+        }
+        Event::DocumentEdited { ticket, version, document, author, comment } => {
+            let edit = edited::Edit { document, author, comment };
+            edited::edit(state, ticket, version, edit, now, out);
+        }
+        Event::IpvsAsked { ticket, request, author } => {
+            edited::ipvs(state, ticket, &request, author, senses, out);
+        }
+        Event::ConfigConfirmed { ticket } => config_committed::confirm(state, ticket, out),
+        Event::RolledBack { ticket, document, to, author } => {
+            config_committed::roll_back(state, ticket, document, to, author, out);
+        }
+        Event::Stored { version, revision, history } => {
+            stored::stored(state, version, revision, history, senses, out);
+        }
+        Event::NotStored { version, error } => {
+            stored::not_stored(state, version, &error, now, out);
+        }
+        Event::ServerDrained { ticket, service, real, author, reason, within } => {
+            let order = server_drained::Order { author, reason, within };
+            server_drained::drain(state, ticket, &service, &real, order, now, out);
+        }
+        Event::ServerUndrained { ticket, service, real, author } => {
+            server_drained::undrain(state, ticket, &service, &real, &author, now, out);
+        }
+        Event::RealDown { real, reason } => {
+            real_changed::down(state, real, reason, senses, out);
+        }
+        Event::RealUp { real, reason } => real_changed::up(state, real, reason, senses, out),
+        Event::RealWeighed { real, weight } => {
+            real_changed::weighed(state, &real, weight, senses, out);
+        }
+        Event::RolesChanged { instance, interface, macs, roles, reason } => {
+            let change = role_changed::Change { instance, interface, macs, roles, reason };
+            role_changed::changed(state, change, senses, out);
+        }
+        Event::HostChanged(host) => link_changed::host(state, host, now, out),
+        Event::PortOpened { port, status } => link_changed::opened(state, port, status, now, out),
+        Event::PortLost(port) => link_changed::lost(state, port, now, out),
+        Event::NeighbourNeeded { port, address } => {
+            link_changed::needed(state, port, address, out);
+        }
+        Event::NeighbourSeen { port, address, mac } => {
+            link_changed::seen(state, port, address, mac, out);
+        }
+        Event::Noticed { severity, text } => {
+            state.record(now, (severity, Kind::System), "", text, out);
+        }
+        Event::TimePassed => clock_ticked::ticked(state, senses, out),
+        Event::StopAsked => config_committed::stop(state, out),
+    }
+}

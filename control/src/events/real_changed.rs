@@ -1,0 +1,104 @@
+//! A real server dies, comes back, or gets another weight.
+
+use super::{Kind, Senses, Severity};
+use crate::compile::RealKey;
+use crate::engine::{Action, HealthView, State};
+use crate::model::{ConnectionsOnDown, Service, VirtualAddress};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+pub(super) fn down(
+    state: &mut State,
+    real: RealKey,
+    reason: String,
+    senses: &Senses<'_>,
+    out: &mut Vec<Action>,
+) {
+    let Some(service) = service_of(state, &real) else { return };
+    let since = senses.now.unix_millis();
+    let view = HealthView { up: false, reason: reason.clone(), since, weight: None };
+    let before = state.health.insert(real, view);
+    if before.is_none_or(|before| before.up) {
+        let text = format!("{} is down: {reason}", real.1);
+        state.record(senses.now, (Severity::Warning, Kind::RealDown), &service.name, text, out);
+        republish(state, senses, out);
+        end_connections(state, &service, &real, out);
+    }
+}
+
+pub(super) fn up(
+    state: &mut State,
+    real: RealKey,
+    reason: String,
+    senses: &Senses<'_>,
+    out: &mut Vec<Action>,
+) {
+    let Some(service) = service_of(state, &real) else { return };
+    let since = senses.now.unix_millis();
+    let view = HealthView { up: true, reason: reason.clone(), since, weight: None };
+    let before = state.health.insert(real, view);
+    if before.is_none_or(|before| !before.up) {
+        let text = format!("{} is up: {reason}", real.1);
+        state.record(senses.now, (Severity::Info, Kind::RealUp), &service.name, text, out);
+        republish(state, senses, out);
+    }
+}
+
+pub(super) fn weighed(
+    state: &mut State,
+    real: &RealKey,
+    weight: Option<u32>,
+    senses: &Senses<'_>,
+    out: &mut Vec<Action>,
+) {
+    if let Some(view) = state.health.get_mut(real).filter(|view| view.weight != weight) {
+        view.weight = weight;
+        republish(state, senses, out);
+    }
+}
+
+fn service_of(state: &State, real: &RealKey) -> Option<Arc<Service>> {
+    let service = state.running.service_at(&real.0)?;
+    service.real(&real.1)?;
+    Some(Arc::clone(service))
+}
+
+/// What becomes of the connections of a server that died.
+fn end_connections(state: &State, service: &Service, real: &RealKey, out: &mut Vec<Action>) {
+    let check = service.real(&real.1).and_then(|real| service.check_of(real));
+    let ends = match check.map(|check| check.connections) {
+        Some(ConnectionsOnDown::Reset | ConnectionsOnDown::Reschedule) => true,
+        Some(ConnectionsOnDown::Keep) | None => false,
+    };
+    if let Some(id) = state.ids.real_id(real).filter(|_| ends) {
+        out.push(Action::EndConnections(id));
+    }
+}
+
+/// Publishes anew and notes which services went down or came up by it.
+pub(super) fn republish(state: &mut State, senses: &Senses<'_>, out: &mut Vec<Action>) {
+    let before = state.situation.down.clone();
+    state.republish(out);
+    let after = &state.situation.down;
+    let lost: Vec<_> = after.difference(&before).copied().collect();
+    let gained: Vec<_> = before.difference(after).copied().collect();
+    for service in named(state, &lost.into_iter().collect()) {
+        let text = match &service.sorry {
+            Some(_) => "too few real servers are left; the sorry server answers",
+            None => "too few real servers are left",
+        };
+        state.record(senses.now, (Severity::Error, Kind::ServiceDown), &service.name, text, out);
+    }
+    for service in named(state, &gained.into_iter().collect()) {
+        let text = "enough real servers again";
+        state.record(senses.now, (Severity::Info, Kind::ServiceUp), &service.name, text, out);
+    }
+}
+
+/// Services without real servers are being set up, not in trouble.
+fn named(state: &State, addresses: &BTreeSet<VirtualAddress>) -> Vec<Arc<Service>> {
+    let services = state.running.services.iter();
+    let matching = services
+        .filter(|service| addresses.contains(&service.address) && !service.reals.is_empty());
+    matching.cloned().collect()
+}

@@ -1,0 +1,146 @@
+//! The store took a change, or did not.
+
+use super::{Kind, Senses, Severity};
+use crate::engine::{Action, InFlight, Moment, Outcome, Refusal, State, StoreCommand, Then, Trial};
+use crate::store::RevisionInfo;
+use std::sync::Arc;
+
+pub(super) fn stored(
+    state: &mut State,
+    version: u64,
+    revision: RevisionInfo,
+    history: Option<Arc<Vec<RevisionInfo>>>,
+    senses: &Senses<'_>,
+    out: &mut Vec<Action>,
+) {
+    if let Some(history) = history {
+        state.history = history;
+    }
+    if state.store_trouble.take().is_some() {
+        let text = "the store takes changes again";
+        state.record(senses.now, (Severity::Info, Kind::System), "", text, out);
+    }
+    let before = Arc::clone(&state.running);
+    let mut settled = version == 0;
+    while state.in_flight.front().is_some_and(|change| change.version <= version) {
+        if let Some(change) = state.in_flight.pop_front() {
+            settled |= !change.summary.burst;
+            take_effect(state, change, &revision, senses.now, out);
+        }
+    }
+    state.revision = revision.number;
+    if settled && version == 0 {
+        let text =
+            format!("revision {} by {}: {}", revision.number, revision.author, revision.comment);
+        state.record(senses.now, (Severity::Info, Kind::Configuration), "", text, out);
+    }
+    if !Arc::ptr_eq(&before, &state.running) {
+        run(state, senses, out);
+    }
+}
+
+/// The stored document is what packets meet from now on.
+fn run(state: &mut State, senses: &Senses<'_>, out: &mut Vec<Action>) {
+    let running = Arc::clone(&state.running);
+    let keep = |key: &crate::compile::RealKey| {
+        running.service_at(&key.0).is_some_and(|service| service.real(&key.1).is_some())
+    };
+    state.health.retain(|key, _| keep(key));
+    let gone: Vec<_> = state.maintenance.keys().filter(|key| !keep(key)).copied().collect();
+    for key in gone {
+        state.maintenance.remove(&key);
+        let key = super::server_drained::store_key(&key);
+        out.push(Action::Store(StoreCommand::Maintenance { key, value: None }));
+    }
+    super::link_changed::arrange(state, senses.now, out);
+    super::real_changed::republish(state, senses, out);
+    out.push(Action::Follow(running));
+}
+
+fn take_effect(
+    state: &mut State,
+    change: InFlight,
+    revision: &RevisionInfo,
+    now: Moment,
+    out: &mut Vec<Action>,
+) {
+    let fallback = std::mem::replace(&mut state.running, change.document);
+    let summary = change.summary;
+    match change.then {
+        Then::Confirm => {
+            state.trial = None;
+            let text = format!("revision {} was confirmed", revision.number);
+            state.record(now, (Severity::Info, Kind::Configuration), "", text, out);
+            return State::answer(change.ticket, Outcome::Confirmed(revision.clone()), out);
+        }
+        Then::Tell => {
+            state.trial = None;
+            State::answer(change.ticket, Outcome::Committed(revision.clone()), out);
+        }
+        Then::Try(within) => {
+            let until = now.steady + within;
+            state.trial = Some(Trial { revision: revision.number, until, fallback, ending: false });
+            State::answer(change.ticket, Outcome::Committed(revision.clone()), out);
+        }
+        Then::Answer(reply) => State::answer(change.ticket, Outcome::Ipvs(reply), out),
+    }
+    if !summary.burst {
+        let text = format!("revision {} by {}: {}", revision.number, summary.author, summary.text);
+        state.record(now, (Severity::Info, Kind::Configuration), "", text, out);
+    }
+}
+
+pub(super) fn not_stored(
+    state: &mut State,
+    version: u64,
+    error: &str,
+    now: Moment,
+    out: &mut Vec<Action>,
+) {
+    if version == 0 {
+        // The edits are safe in the journal; they become a revision later.
+        return trouble(state, error, now, out);
+    }
+    // What came after was built on what failed, and the store has refused it as well.
+    if !state.in_flight.iter().any(|change| change.version == version) {
+        return;
+    }
+    let refused: Vec<_> = state.in_flight.drain(..).collect();
+    for change in refused {
+        if matches!(change.then, Then::Confirm) || state.trial.is_some() {
+            revive_trial(state, now);
+        }
+        match change.then {
+            Then::Answer(_) => {
+                let reply =
+                    crate::ipvs::Reply::Refused(format!("not stored, so not done: {error}"));
+                State::answer(change.ticket, Outcome::Ipvs(reply), out);
+            }
+            Then::Tell | Then::Try(_) | Then::Confirm => {
+                State::refuse(change.ticket, Refusal::Store(error.to_owned()), out);
+            }
+        }
+    }
+    state.head = Arc::clone(&state.running);
+    state.version += 1;
+    out.push(Action::Store(StoreCommand::Resume));
+    trouble(state, error, now, out);
+}
+
+/// A way back that failed is tried again.
+fn revive_trial(state: &mut State, now: Moment) {
+    /// Between two tries.
+    const AGAIN: std::time::Duration = std::time::Duration::from_secs(5);
+    if let Some(trial) = &mut state.trial {
+        trial.ending = false;
+        trial.until = trial.until.max(now.steady + AGAIN);
+    }
+}
+
+fn trouble(state: &mut State, error: &str, now: Moment, out: &mut Vec<Action>) {
+    if state.store_trouble.as_deref() != Some(error) {
+        let text = format!("changes are refused, because the store does not take them: {error}");
+        state.record(now, (Severity::Error, Kind::System), "", text, out);
+        state.store_trouble = Some(error.to_owned());
+    }
+}
