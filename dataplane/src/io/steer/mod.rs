@@ -5,9 +5,11 @@
 //! interface's ingress hook drops it. A frame that the packet path finds to be the host's is sent out
 //! of the interface with a mark; a program at the egress hook turns it round, and it comes in as if
 //! it had just arrived. All programs are held by descriptors: when the process dies, by whatever
-//! death, the host's networking is as before.
+//! death, the host's networking is as before. Before Linux 6.6 the kernel keeps the programs, and
+//! they let everything pass from then on.
 #![allow(unsafe_code)]
 
+mod clsact;
 mod compile;
 mod judge;
 mod program;
@@ -20,10 +22,12 @@ pub use program::REINJECTED;
 pub use rules::{Endpoint, Ports, SteeringRules, Tables, TunnelEnd};
 
 use super::bpf::{AttachPoint, BpfError, Link, Map, MapKind, Program, ProgramKind};
+use clsact::{Filter, Way};
 use program::{Hook, MapFds};
 use rules::{Address, AddressEntry, EndpointKey};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Most addresses, endpoints, prefixes, and Ethernet addresses that can be steered. Rules beyond
@@ -44,12 +48,27 @@ pub struct Steering {
     ingress: Program,
     egress: Program,
     applied: Mutex<Arc<Tables>>,
+    life: Mutex<Option<Arc<Life>>>,
 }
 
 /// What keeps one interface's claimed frames from the host. Dropping it gives them back.
 #[derive(Debug)]
 pub struct Guard {
-    _links: [Link; 2],
+    _attached: Attached,
+}
+
+#[derive(Debug)]
+enum Attached {
+    Links { _ingress: Link, _egress: Link },
+    Filters { _ingress: Filter, _egress: Filter, _life: Arc<Life> },
+}
+
+/// A sign of life for programs that the kernel keeps: a socket in a map, closed by any death.
+#[derive(Debug)]
+struct Life {
+    ingress: Program,
+    _map: Map,
+    _sockets: (UnixStream, UnixStream),
 }
 
 impl Steering {
@@ -62,13 +81,7 @@ impl Steering {
         let endpoints = Map::new(MapKind::Hash, "viaduct_endpnt", 20, 4, ENDPOINTS)?;
         let prefixes = Map::new(MapKind::Prefixes, "viaduct_prefix", 20, 4, PREFIXES)?;
         let macs = Map::new(MapKind::Hash, "viaduct_mac", 12, 4, MACS)?;
-        let descriptor = |map: &Map| map.as_fd().as_raw_fd();
-        let maps = MapFds {
-            addresses: descriptor(&addresses),
-            endpoints: descriptor(&endpoints),
-            prefixes: descriptor(&prefixes),
-            macs: descriptor(&macs),
-        };
+        let maps = fds(&addresses, &endpoints, &prefixes, &macs);
         let tap = program::judging(Hook::Tap, maps)?;
         let ingress = program::judging(Hook::Ingress, maps)?;
         Ok(Self {
@@ -84,6 +97,7 @@ impl Steering {
             prefixes,
             macs,
             applied: Mutex::default(),
+            life: Mutex::default(),
         })
     }
 
@@ -130,13 +144,51 @@ impl Steering {
     /// sockets are open.
     ///
     /// # Errors
-    /// Before Linux 6.6, or when the interface is gone.
+    /// When the kernel is too old for both ways of attaching, or the interface is gone.
     pub fn guard(&self, interface: u32) -> Result<Guard, BpfError> {
         // The way back first: a frame must not be dropped before it can be given back.
-        let egress = Link::new(&self.egress, interface, AttachPoint::Egress)?;
-        let ingress = Link::new(&self.ingress, interface, AttachPoint::Ingress)?;
-        Ok(Guard { _links: [ingress, egress] })
+        match Link::new(&self.egress, interface, AttachPoint::Egress) {
+            Ok(egress) => {
+                let ingress = Link::new(&self.ingress, interface, AttachPoint::Ingress)?;
+                Ok(Guard { _attached: Attached::Links { _ingress: ingress, _egress: egress } })
+            }
+            // Linux before 6.6 does not know the attach point.
+            Err(error) if error.errno() == Some(libc::EINVAL) => self.guard_by_filters(interface),
+            Err(error) => Err(error),
+        }
     }
+
+    fn guard_by_filters(&self, interface: u32) -> Result<Guard, BpfError> {
+        let life = self.life()?;
+        let refused = |source| BpfError::Action { action: "put a filter on clsact", source };
+        let egress = Filter::new(&self.egress, interface, Way::Out).map_err(refused)?;
+        let ingress = Filter::new(&life.ingress, interface, Way::In).map_err(refused)?;
+        let attached = Attached::Filters { _ingress: ingress, _egress: egress, _life: life };
+        Ok(Guard { _attached: attached })
+    }
+
+    fn life(&self) -> Result<Arc<Life>, BpfError> {
+        let mut kept = self.life.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(life) = kept.as_ref() {
+            return Ok(Arc::clone(life));
+        }
+        let map = Map::new(MapKind::Sockets, "viaduct_life", 4, 4, 1)?;
+        let sockets = UnixStream::pair()
+            .map_err(|source| BpfError::Action { action: "make a pair of sockets", source })?;
+        map.insert(&[0; 4], &sockets.0.as_raw_fd().to_ne_bytes())?;
+        let maps = fds(&self.addresses, &self.endpoints, &self.prefixes, &self.macs);
+        let code = program::judging(Hook::LegacyIngress(map.as_fd().as_raw_fd()), maps)?;
+        let ingress = Program::load(ProgramKind::TrafficControl, "viaduct_ingress", &code)?;
+        let life = Arc::new(Life { ingress, _map: map, _sockets: sockets });
+        *kept = Some(Arc::clone(&life));
+        Ok(life)
+    }
+}
+
+fn fds(addresses: &Map, endpoints: &Map, prefixes: &Map, macs: &Map) -> MapFds {
+    let [addresses, endpoints, prefixes, macs] =
+        [addresses, endpoints, prefixes, macs].map(|map| map.as_fd().as_raw_fd());
+    MapFds { addresses, endpoints, prefixes, macs }
 }
 
 /// Brings a map from the entries `old` to the entries `new`: additions and changes first, so that

@@ -212,8 +212,10 @@ fn the_kernel_accepts_the_programs_and_they_decide_as_the_judgement_does() {
                     let judgement = judge(&tables, &frame, reached);
                     let expected = if judgement == Judgement::Claim { 2 } else { -1 };
                     let kind = ProgramKind::TrafficControl;
-                    let ran = steering.ingress.test_run(kind, &frame, interface, 0, 1).unwrap();
-                    prop_assert_eq!(ran.returned, expected, "{:?} {:02x?}", judgement, frame);
+                    for program in [&steering.ingress, &steering.life().unwrap().ingress] {
+                        let ran = program.test_run(kind, &frame, interface, 0, 1).unwrap();
+                        prop_assert_eq!(ran.returned, expected, "{:?} {:02x?}", judgement, frame);
+                    }
                 }
                 Ok(())
             })

@@ -27,9 +27,22 @@ pub enum Hook {
     Tap,
     /// At ingress, after the packet socket: drops what is claimed.
     Ingress,
+    /// The same where the kernel keeps the program when the process dies: drops only while there is
+    /// a socket in this map, from which the kernel removes it when it is closed.
+    LegacyIngress(RawFd),
     #[allow(dead_code)]
     /// In the driver: claimed frames go to the XDP socket of their queue in this map.
     Xdp(RawFd),
+}
+
+impl Hook {
+    /// Whether the context is a socket buffer, not a bare frame.
+    const fn has_skb(self) -> bool {
+        match self {
+            Self::Tap | Self::Ingress | Self::LegacyIngress(_) => true,
+            Self::Xdp(_) => false,
+        }
+    }
 }
 
 /// Descriptors of the maps that programs look up.
@@ -51,6 +64,7 @@ const REDIRECT: i32 = 23;
 const SKB_LOAD_BYTES: i32 = 26;
 const SKB_CHANGE_TYPE: i32 = 32;
 const REDIRECT_MAP: i32 = 51;
+const SK_RELEASE: i32 = 86;
 
 // Context fields: struct __sk_buff and struct xdp_md.
 const SKB_PACKET_TYPE: i16 = 4;
@@ -136,7 +150,7 @@ impl Program {
         self.asm.copy(R6, R1);
         self.asm.set(R7, 0);
         let interface = match self.hook {
-            Hook::Tap | Hook::Ingress => {
+            Hook::Tap | Hook::Ingress | Hook::LegacyIngress(_) => {
                 let fresh = self.asm.label();
                 self.asm.load(Word, R2, R6, SKB_MARK);
                 self.asm.jump_if(R2, NotEqual, REINJECTED.cast_signed(), fresh);
@@ -167,7 +181,7 @@ impl Program {
     fn reinjected(&mut self) {
         match self.hook {
             Hook::Tap => self.asm.set(R0, 0),
-            Hook::Ingress => {
+            Hook::Ingress | Hook::LegacyIngress(_) => {
                 self.asm.set(R2, 0);
                 self.asm.store(Word, R6, SKB_MARK, R2);
                 self.asm.copy(R1, R6);
@@ -183,7 +197,7 @@ impl Program {
     fn returns(&mut self) {
         let (host, both) = match self.hook {
             Hook::Tap => (0, -1),
-            Hook::Ingress => (TC_NEXT, TC_NEXT),
+            Hook::Ingress | Hook::LegacyIngress(_) => (TC_NEXT, TC_NEXT),
             Hook::Xdp(_) => (XDP_PASS, XDP_PASS),
         };
         for (label, value) in [(self.host, host), (self.both, both)] {
@@ -195,6 +209,18 @@ impl Program {
         match self.hook {
             Hook::Tap => self.asm.set(R0, -1),
             Hook::Ingress => self.asm.set(R0, TC_DROP),
+            Hook::LegacyIngress(life) => {
+                self.asm.store_value(Word, R10, SHORT, 0);
+                self.lookup(life, SHORT);
+                let alive = self.asm.label();
+                self.asm.jump_if(R0, NotEqual, 0, alive);
+                self.asm.set(R0, TC_NEXT);
+                self.asm.exit();
+                self.asm.place(alive);
+                self.asm.copy(R1, R0);
+                self.asm.call(SK_RELEASE);
+                self.asm.set(R0, TC_DROP);
+            }
             Hook::Xdp(sockets) => {
                 self.asm.map(R1, sockets);
                 self.asm.load(Word, R2, R6, XDP_QUEUE);
@@ -208,7 +234,7 @@ impl Program {
     /// Copies `length` bytes, from `extra` behind R7 on, to the stack. Not there: the host's.
     fn fetch(&mut self, extra: i32, length: i16, slot: i16) {
         let asm = &mut self.asm;
-        if let Hook::Tap | Hook::Ingress = self.hook {
+        if self.hook.has_skb() {
             asm.copy(R1, R6);
             asm.copy(R2, R7);
             asm.with(Add, R2, extra);

@@ -194,14 +194,12 @@ fn answers_to_neighbour_resolution_reach_both() {
     assert!(frames.iter().any(reply), "{frames:02x?}");
 }
 
-#[test]
-fn kill_9_leaves_nothing_behind() {
-    let (client, director) = client_and_director();
-    echo_server(&director, "10.9.0.10:80");
-    let (mut child, ready) = director.run(|| {
+/// Starts the ignored test `name` inside and waits until it says that it has attached.
+fn start_child(director: &Host, name: &'static str) -> Child {
+    director.run(move || {
         let mut child: Child = Command::new(std::env::current_exe().unwrap())
             .args(["--ignored", "--exact", "--nocapture"])
-            .arg("io::steer::tests::live::hold_the_service_until_killed")
+            .arg(format!("io::steer::tests::live::{name}"))
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -211,9 +209,16 @@ fn kill_9_leaves_nothing_behind() {
         while !said.ends_with(b"attached") && output.read(&mut byte).unwrap() == 1 {
             said.push(byte[0]);
         }
-        (child, said.ends_with(b"attached"))
-    });
-    assert!(ready);
+        assert!(said.ends_with(b"attached"));
+        child
+    })
+}
+
+#[test]
+fn kill_9_leaves_nothing_behind() {
+    let (client, director) = client_and_director();
+    echo_server(&director, "10.9.0.10:80");
+    let mut child = start_child(&director, "hold_the_service_until_killed");
     connect(&client, "10.9.0.10:80", SOON).expect_err("the child has taken the service");
     child.kill().unwrap();
     child.wait().unwrap();
@@ -223,9 +228,62 @@ fn kill_9_leaves_nothing_behind() {
 }
 
 #[test]
+fn kill_9_leaves_nothing_in_force_where_the_kernel_keeps_filters() {
+    let (client, director) = client_and_director();
+    echo_server(&director, "10.9.0.10:80");
+    // Twice: the second process takes the place of what the first left.
+    for _ in 0..2 {
+        let mut child = start_child(&director, "hold_the_service_by_filters_until_killed");
+        connect(&client, "10.9.0.10:80", SOON).expect_err("the child has taken the service");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        connect(&client, "10.9.0.10:80", 3 * SECOND).expect("the host has it back");
+    }
+    let left = director.sh("tc filter show dev d0 ingress");
+    assert_eq!(left.matches("handle").count(), 1, "{left}");
+}
+
+#[test]
+fn filters_withhold_and_give_back_as_links_do() {
+    let (client, director) = client_and_director();
+    echo_server(&director, "10.9.0.10:80");
+    let (steering, guard, mut port) = director.run(|| by_filters());
+    let (stop, given) = (AtomicBool::new(false), AtomicU64::new(0));
+    connect(&client, "10.9.0.10:80", SOON).expect_err("the host does not see it");
+    thread::scope(|scope| {
+        scope.spawn(|| give_everything_back(&mut port, &stop, &given));
+        let stream = connect(&client, "10.9.0.10:80", 5 * SECOND).unwrap();
+        transfer(&stream, 5_000_000);
+        stop.store(true, Ordering::Relaxed);
+    });
+    drop((port, guard));
+    connect(&client, "10.9.0.10:80", SECOND).expect("afterwards, the host answers again");
+    let left = director.sh("tc filter show dev d0 ingress; tc filter show dev d0 egress");
+    assert_eq!(left, "");
+    drop(steering);
+}
+
+fn by_filters() -> (Steering, Guard, Port) {
+    let steering = Steering::new().unwrap();
+    steering.apply(&web_on_the_vip()).unwrap();
+    let index = nix::net::if_::if_nametoindex("d0").unwrap();
+    let mut ports = crate::io::ring::open(index, PortId(0), 1500, 1, Some(&steering)).unwrap();
+    let guard = steering.guard_by_filters(index).unwrap();
+    (steering, guard, ports.remove(0))
+}
+
+#[test]
 #[ignore = "the process that another test kills"]
 fn hold_the_service_until_killed() {
     let _held = attached(&web_on_the_vip());
+    println!("attached");
+    thread::sleep(30 * SECOND);
+}
+
+#[test]
+#[ignore = "the process that another test kills"]
+fn hold_the_service_by_filters_until_killed() {
+    let _held = by_filters();
     println!("attached");
     thread::sleep(30 * SECOND);
 }
