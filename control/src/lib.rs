@@ -13,4 +13,5 @@ pub mod ipvs;
 pub mod ipvs_sync;
 pub mod model;
 pub mod store;
+pub mod time;
 pub mod vrrp;

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::health::outcome::{Outcome, Verdict};
+use crate::model;
 
 #[cfg(test)]
 mod tests;
@@ -40,7 +41,7 @@ pub struct Cadence {
     pub interval: Duration,
     /// The same while the server is down; `None` means `interval`.
     pub interval_down: Option<Duration>,
-    /// The same while the last result disagrees with the verdict; `None` means as otherwise.
+    /// The same after a failure that has not yet taken the server down; `None` means `interval`.
     pub interval_retry: Option<Duration>,
     /// A probe that takes longer has failed.
     pub timeout: Duration,
@@ -65,6 +66,21 @@ impl Default for Cadence {
             fall: NonZeroU32::MIN,
             start_delay: Duration::ZERO,
             connects: 0,
+        }
+    }
+}
+
+impl From<&model::Check> for Cadence {
+    fn from(check: &model::Check) -> Self {
+        Self {
+            interval: check.interval,
+            interval_down: check.interval_down,
+            interval_retry: check.interval_retry,
+            timeout: check.timeout,
+            rise: NonZeroU32::new(check.rise).unwrap_or(NonZeroU32::MIN),
+            fall: NonZeroU32::new(check.fall).unwrap_or(NonZeroU32::MIN),
+            start_delay: check.start_delay,
+            connects: check.connects,
         }
     }
 }
@@ -249,7 +265,8 @@ impl Fsm {
             Health::Up | Health::Untested => self.cadence.interval,
             Health::Down => self.cadence.interval_down.unwrap_or(self.cadence.interval),
         };
-        let retry = self.cadence.interval_retry.filter(|_| self.contrary > 0);
+        let doubted = self.health == Health::Up && self.contrary > 0;
+        let retry = self.cadence.interval_retry.filter(|_| doubted);
         retry.unwrap_or(usual).clamp(SHORTEST_INTERVAL, LONGEST_INTERVAL)
     }
 }

@@ -8,6 +8,7 @@
 
 pub mod fsm;
 pub mod outcome;
+pub mod probe;
 pub mod quorum;
 pub mod weight;
 

@@ -1,24 +1,24 @@
 //! Whether enough of a service's real servers live for it to be offered at all.
 //!
-//! The sum of the live servers' weights is compared with a quorum, with a band around it in which
-//! the verdict stays as it is, as keepalived does: lost below `quorum - hysteresis`, gained at
-//! `quorum + hysteresis`, and always lost when nothing is left.
+//! What is counted (live servers, or their weights) is the caller's business. Between `minimum` and
+//! `recover` the verdict stays as it is; nothing alive is always too little.
 
 use serde::{Deserialize, Serialize};
 
-/// How much live weight a service needs.
+use crate::model;
+
+/// How much must live.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct QuorumLimits {
-    /// Sum of live weights needed.
-    pub quorum: u32,
-    /// Half width of the band in which nothing changes.
-    pub hysteresis: u32,
+    /// Below this the quorum is lost.
+    pub minimum: u32,
+    /// At this it is gained again: at least `minimum`.
+    pub recover: u32,
 }
 
-impl Default for QuorumLimits {
-    /// One live server of any weight is enough.
-    fn default() -> Self {
-        Self { quorum: 1, hysteresis: 0 }
+impl From<model::Quorum> for QuorumLimits {
+    fn from(quorum: model::Quorum) -> Self {
+        Self { minimum: quorum.minimum, recover: quorum.recover }
     }
 }
 
@@ -39,10 +39,9 @@ pub enum QuorumChange {
 }
 
 impl Quorum {
-    /// A service whose first verdict is made from `live_weight` alone, without the band.
-    pub fn new(limits: QuorumLimits, live_weight: u64) -> Self {
-        let held = live_weight > 0 && live_weight >= u64::from(limits.quorum);
-        Self { limits, held }
+    /// A service whose first verdict is made from `live` and the lower limit.
+    pub fn new(limits: QuorumLimits, live: u64) -> Self {
+        Self { limits, held: live > 0 && live >= u64::from(limits.minimum) }
     }
 
     /// Whether the service has its quorum.
@@ -50,9 +49,10 @@ impl Quorum {
         self.held
     }
 
-    /// Takes the sum of live weights after a change. `Some` only when the verdict changes.
-    pub fn on_live_weight(&mut self, live_weight: u64) -> Option<QuorumChange> {
-        let held = live_weight > 0 && live_weight >= self.threshold();
+    /// Takes what lives after a change. `Some` only when the verdict changes.
+    pub fn on_live(&mut self, live: u64) -> Option<QuorumChange> {
+        let wanted = if self.held { self.limits.minimum } else { self.recover() };
+        let held = live > 0 && live >= u64::from(wanted);
         if held == self.held {
             return None;
         }
@@ -60,16 +60,14 @@ impl Quorum {
         Some(if held { QuorumChange::Gained } else { QuorumChange::Lost })
     }
 
-    /// Takes new limits, judging them against the same live weight.
-    pub fn reconfigure(&mut self, limits: QuorumLimits, live_weight: u64) -> Option<QuorumChange> {
+    /// Takes new limits, judging them against the same servers.
+    pub fn reconfigure(&mut self, limits: QuorumLimits, live: u64) -> Option<QuorumChange> {
         self.limits = limits;
-        self.on_live_weight(live_weight)
+        self.on_live(live)
     }
 
-    /// Live weight at which the verdict holds or comes back.
-    fn threshold(&self) -> u64 {
-        let (quorum, band) = (u64::from(self.limits.quorum), u64::from(self.limits.hysteresis));
-        if self.held { quorum.saturating_sub(band) } else { quorum + band }
+    fn recover(&self) -> u32 {
+        self.limits.recover.max(self.limits.minimum)
     }
 }
 
@@ -78,56 +76,61 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn limits(quorum: u32, hysteresis: u32) -> QuorumLimits {
-        QuorumLimits { quorum, hysteresis }
+    fn limits(minimum: u32, recover: u32) -> QuorumLimits {
+        QuorumLimits { minimum, recover }
     }
 
     #[test]
     fn the_band_holds_the_verdict_both_ways() {
-        let mut quorum = Quorum::new(limits(5, 2), 5);
+        let mut quorum = Quorum::new(limits(3, 7), 5);
         assert!(quorum.is_held());
-        assert_eq!(quorum.on_live_weight(3), None, "inside the band");
-        assert_eq!(quorum.on_live_weight(2), Some(QuorumChange::Lost));
-        assert_eq!(quorum.on_live_weight(6), None, "inside the band");
-        assert_eq!(quorum.on_live_weight(7), Some(QuorumChange::Gained));
+        assert_eq!(quorum.on_live(3), None, "inside the band");
+        assert_eq!(quorum.on_live(2), Some(QuorumChange::Lost));
+        assert_eq!(quorum.on_live(6), None, "inside the band");
+        assert_eq!(quorum.on_live(7), Some(QuorumChange::Gained));
     }
 
     #[test]
     fn nothing_alive_is_always_lost() {
-        for quorum in [limits(0, 0), limits(1, 5), limits(3, 3)] {
+        for quorum in [limits(0, 0), limits(1, 5), limits(3, 1)] {
             let mut state = Quorum { limits: quorum, held: true };
-            assert_eq!(state.on_live_weight(0), Some(QuorumChange::Lost));
+            assert_eq!(state.on_live(0), Some(QuorumChange::Lost));
             assert!(!Quorum::new(quorum, 0).is_held());
         }
     }
 
     #[test]
     fn new_limits_are_judged_at_once() {
-        let mut quorum = Quorum::new(limits(1, 0), 2);
-        assert_eq!(quorum.reconfigure(limits(3, 0), 2), Some(QuorumChange::Lost));
-        assert_eq!(quorum.reconfigure(limits(2, 0), 2), Some(QuorumChange::Gained));
+        let mut quorum = Quorum::new(limits(1, 1), 2);
+        assert_eq!(quorum.reconfigure(limits(3, 3), 2), Some(QuorumChange::Lost));
+        assert_eq!(quorum.reconfigure(limits(2, 2), 2), Some(QuorumChange::Gained));
     }
 
     proptest! {
         #[test]
         fn the_verdict_changes_only_outside_the_band(
-            quorum in 0u32..20, hysteresis in 0u32..10,
-            weights in proptest::collection::vec(0u64..40, 1..60),
+            minimum in 0u32..20, band in 0u32..10,
+            lives in proptest::collection::vec(0u64..40, 1..60),
         ) {
-            let mut state = Quorum::new(limits(quorum, hysteresis), weights[0]);
-            for weight in weights {
+            let limits = limits(minimum, minimum + band);
+            let mut state = Quorum::new(limits, lives[0]);
+            for live in lives {
                 let before = state.is_held();
-                let change = state.on_live_weight(weight);
-                let low = i64::from(quorum) - i64::from(hysteresis);
-                let high = i64::from(quorum) + i64::from(hysteresis);
+                let change = state.on_live(live);
                 match change {
-                    None => prop_assert_eq!(before, state.is_held()),
+                    None => {
+                        prop_assert_eq!(before, state.is_held());
+                        let low = live == 0 || live < u64::from(limits.minimum);
+                        let high = live > 0 && live >= u64::from(limits.recover);
+                        let stays = if before { !low } else { !high };
+                        prop_assert!(stays);
+                    }
                     Some(QuorumChange::Lost) => {
-                        prop_assert!(weight == 0 || (weight as i64) < low);
+                        prop_assert!(live == 0 || live < u64::from(limits.minimum));
                         prop_assert!(before && !state.is_held());
                     }
                     Some(QuorumChange::Gained) => {
-                        prop_assert!(weight > 0 && weight as i64 >= high);
+                        prop_assert!(live > 0 && live >= u64::from(limits.recover));
                         prop_assert!(!before && state.is_held());
                     }
                 }

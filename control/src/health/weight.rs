@@ -7,11 +7,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::MAX_WEIGHT;
+
 /// A full share, in thousandths.
 pub const FULL: u16 = 1000;
-
-/// Highest weight that IPVS tools and the dataplane take.
-pub const MAX_WEIGHT: u32 = 65_535;
 
 /// What a server's agent asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -83,7 +82,7 @@ mod tests {
     #[test]
     fn an_agent_sets_or_scales_the_weight() {
         assert_eq!(AgentWeight::Absolute(7).of(100), 7);
-        assert_eq!(AgentWeight::Absolute(1_000_000).of(100), MAX_WEIGHT);
+        assert_eq!(AgentWeight::Absolute(u32::MAX).of(100), MAX_WEIGHT);
         assert_eq!(AgentWeight::Percent(50).of(100), 50);
         assert_eq!(AgentWeight::Percent(150).of(100), 150);
         assert_eq!(AgentWeight::Percent(0).of(100), 0);
@@ -104,7 +103,11 @@ mod tests {
         assert_eq!(published(&[(1, FULL), (1, FULL)]), [1, 1]);
         assert_eq!(published(&[(1, FULL), (1, 250)]), [100, 25]);
         assert_eq!(published(&[(1, FULL), (1, 1)]), [100, 1]);
-        assert_eq!(published(&[(60_000, FULL), (0, 1)]), [60_000, 0], "quiesced stays quiesced");
+        assert_eq!(
+            published(&[(MAX_WEIGHT, FULL), (0, 1)]),
+            [MAX_WEIGHT, 0],
+            "quiesced stays quiesced"
+        );
     }
 
     proptest! {

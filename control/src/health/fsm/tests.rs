@@ -141,7 +141,7 @@ fn down_and_doubtful_servers_have_their_own_intervals() {
         probe(&mut fsm, answer);
         gaps.push(fsm.due().unwrap().duration_since(began).as_secs());
     }
-    assert_eq!(gaps, [2, 1, 10, 10, 1, 2]);
+    assert_eq!(gaps, [2, 1, 10, 10, 10, 2]);
 }
 
 #[test]
@@ -235,7 +235,7 @@ fn model(answers: &[Answer], rise: usize, fall: usize) -> Vec<Health> {
             Health::Untested if last(1, false) => Health::Down,
             Health::Up if last(fall, false) => Health::Down,
             Health::Down if last(rise, true) => Health::Up,
-            same => same,
+            same @ (Health::Untested | Health::Up | Health::Down) => same,
         };
         if next != health {
             since_change.clear();
