@@ -3,10 +3,11 @@
 use super::{Generation, Ids};
 use crate::host::HostState;
 use crate::model::{Method, Protocol};
-use dataplane::io::steer::{Endpoint, Ports, SteeringRules};
+use dataplane::io::steer::{Endpoint, Ports, SteeringRules, TunnelEnd};
 use dataplane::packet_path::{POOL_PORTS, RESERVED_PORTS};
-use dataplane::table::{Mac, ServiceKey};
+use dataplane::table::{Mac, ServiceKey, Tunnel};
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 /// The port of FTP control connections.
 const FTP: u16 = 21;
@@ -39,6 +40,11 @@ pub fn steering(
         for real in service.reals.iter().filter(|real| replies_return(real.method)) {
             add_real(&mut rules, service.key, real.address, real.port);
         }
+        for real in service.reals.iter() {
+            if let Method::Tunnel(tunnel) = real.method {
+                rules.tunnels.extend(tunnel_ends(real.address, tunnel));
+            }
+        }
     }
     for ((service, server), _) in ids.parked() {
         add_real(&mut rules, service.key(), server.ip(), server.port());
@@ -57,8 +63,21 @@ const fn replies_return(method: Method) -> bool {
     }
 }
 
+/// The far end of a tunnel, as ICMP errors about what went through it quote it: path-MTU discovery
+/// needs them.
+fn tunnel_ends(address: IpAddr, tunnel: Tunnel) -> impl Iterator<Item = TunnelEnd> {
+    let ends: &[(u8, u16)] = match &tunnel {
+        // IPv4 or IPv6 inside.
+        Tunnel::Ipip => &[(4, 0), (41, 0)],
+        Tunnel::Gre { .. } => &[(47, 0)],
+        Tunnel::Gue { port, .. } => &[(17, *port)],
+    };
+    let ends = ends.to_vec();
+    ends.into_iter().map(move |(protocol, port)| TunnelEnd { address, protocol, port })
+}
+
 /// Takes the replies of a real server.
-fn add_real(rules: &mut SteeringRules, service: ServiceKey, address: std::net::IpAddr, port: u16) {
+fn add_real(rules: &mut SteeringRules, service: ServiceKey, address: IpAddr, port: u16) {
     let protocols: &[Protocol] = match service {
         ServiceKey::Address { protocol: Protocol::Tcp, .. } => &[Protocol::Tcp],
         ServiceKey::Address { protocol: Protocol::Udp, .. } => &[Protocol::Udp],
@@ -129,6 +148,18 @@ mod tests {
             addresses: vec![address(1, "127.0.0.1"), address(2, "10.0.0.254")],
             ..HostState::default()
         }
+    }
+
+    #[test]
+    fn errors_about_tunnels_are_taken() {
+        let ends = |tunnel| {
+            let ends = tunnel_ends(IpAddr::from([10, 0, 0, 9]), tunnel);
+            ends.map(|end| (end.protocol, end.port)).collect::<Vec<_>>()
+        };
+        assert_eq!(ends(Tunnel::Ipip), [(4, 0), (41, 0)]);
+        assert_eq!(ends(Tunnel::Gre { checksum: true }), [(47, 0)]);
+        let checksum = dataplane::table::GueChecksum::Full;
+        assert_eq!(ends(Tunnel::Gue { port: 6080, checksum }), [(17, 6080)]);
     }
 
     fn endpoint(address: &str, ports: Ports) -> Endpoint {

@@ -134,7 +134,7 @@ impl World {
             AttachedBy::Auto => Ok(None),
             AttachedBy::Ring => Ok(Some(Backend::Ring)),
             AttachedBy::Xdp => Err("this build has no XDP backend; use \"auto\" or \"ring\""),
-            AttachedBy::Pnet => Err("this build has no pnet backend; use \"auto\" or \"ring\""),
+            AttachedBy::Pnet => Ok(Some(Backend::Pnet)),
         };
         let failed = |reason: String| PortStatus::Failed { reason, since: now };
         let status = match wanted {

@@ -10,7 +10,6 @@
 #![allow(unsafe_code)]
 
 mod clsact;
-mod compile;
 mod judge;
 mod program;
 mod rules;

@@ -247,7 +247,7 @@ fn kill_9_leaves_nothing_in_force_where_the_kernel_keeps_filters() {
 fn filters_withhold_and_give_back_as_links_do() {
     let (client, director) = client_and_director();
     echo_server(&director, "10.9.0.10:80");
-    let (steering, guard, mut port) = director.run(|| by_filters());
+    let (steering, guard, mut port) = director.run(by_filters);
     let (stop, given) = (AtomicBool::new(false), AtomicU64::new(0));
     connect(&client, "10.9.0.10:80", SOON).expect_err("the host does not see it");
     thread::scope(|scope| {
