@@ -1,8 +1,8 @@
 //! lblc and lblcr: one destination, one server (or a few), for clusters of caches.
 
-use super::least_connection::{least, wlc};
 use super::locality_cache::Cache;
-use super::pool::{Load, Pool};
+use super::pool::Pool;
+use super::ranking::Ranking;
 use super::{Flow, Loads};
 use crate::table::{Real, RealId};
 use crate::tick::{Tick, Ticks};
@@ -30,6 +30,7 @@ impl Locality {
         pool: &Pool<'_, L>,
         flow: &Flow,
         now: Tick,
+        wlc: impl FnOnce() -> Option<usize>,
     ) -> Option<usize> {
         let kept = self.servers.touch(flow.destination, now).copied();
         if let Some(index) = kept
@@ -39,7 +40,7 @@ impl Locality {
         {
             return kept;
         }
-        let index = wlc(pool)?;
+        let index = wlc()?;
         self.servers.put(flow.destination, index, now);
         Some(index)
     }
@@ -83,22 +84,23 @@ impl ReplicatedLocality {
         pool: &Pool<'_, L>,
         flow: &Flow,
         now: Tick,
+        wlc: impl FnOnce() -> Option<usize>,
     ) -> Option<usize> {
         let Some(set) = self.sets.touch(flow.destination, now) else {
-            let index = wlc(pool)?;
+            let index = wlc()?;
             let set = ServerSet { servers: vec![index], modified: now };
             self.sets.put(flow.destination, set, now);
             return Some(index);
         };
         let members = set.servers.iter().filter_map(|&index| pool.candidate(index));
-        let chosen = least(members, Load::overhead);
+        let chosen = Ranking::Wlc.best_of(members);
         if set.servers.len() > 1 && now.since(set.modified) > STABLE {
             set.remove_busiest(pool, now);
         }
         if chosen.is_some_and(|index| !is_crowded(pool, index)) {
             return chosen;
         }
-        let index = wlc(pool)?;
+        let index = wlc()?;
         set.insert(index, now);
         Some(index)
     }

@@ -9,22 +9,24 @@
 //! takes no new connection, and neither does one over its threshold.
 
 mod address_hash;
-mod failover;
-mod least_connection;
+mod changes;
 mod locality;
 mod locality_cache;
 mod maglev;
 mod pool;
+mod ranking;
 mod round_robin;
 mod siphash;
 mod state;
 pub mod threshold;
+mod tournament;
 mod two_choices;
 mod weights;
 
 #[cfg(test)]
 mod tests;
 
+pub use changes::Changes;
 pub use pool::{Load, Loads};
 pub use state::{Memoryless, SchedulerState};
 

@@ -1,5 +1,6 @@
 //! The servers to choose among, and how busy each is at this moment.
 
+use super::changes::Changes;
 use crate::table::{Real, RealId, Service};
 use std::sync::Arc;
 
@@ -31,6 +32,13 @@ impl Load {
 pub trait Loads {
     /// The load of this server; [`Load::default`] for one that is not known.
     fn of(&self, real: RealId) -> Load;
+
+    /// Where changes of loads are marked. With it long lists are not scanned for each connection;
+    /// then every change must be marked for services that
+    /// [`follow_loads`](super::SchedulerState::follows_loads).
+    fn changes(&self) -> Option<&Changes> {
+        None
+    }
 }
 
 impl<F: Fn(RealId) -> Load> Loads for F {
@@ -74,6 +82,11 @@ impl<'a, L: Loads> Pool<'a, L> {
     /// Whether the packet's table has the server at `index`.
     pub fn is_known(&self, index: usize) -> bool {
         self.known.is_none_or(|known| known.iter().any(|real| real.id == self.reals[index].id))
+    }
+
+    /// Where changes are marked, unless the packet's list is not the one that is followed.
+    pub fn changes(&self) -> Option<&'a Changes> {
+        self.known.is_none().then(|| self.loads.changes())?
     }
 
     /// The server at `index`, if it takes new connections.

@@ -4,8 +4,10 @@ use super::address_hash::Buckets;
 use super::locality::{Locality, ReplicatedLocality};
 use super::maglev::Maglev;
 use super::pool::Pool;
+use super::ranking::Ranking;
 use super::round_robin::{RoundRobin, WeightedRoundRobin};
-use super::{Flow, Loads, failover, least_connection, two_choices};
+use super::tournament::{LONG_LIST, Tournament};
+use super::{Flow, Loads, two_choices};
 use crate::table::{Real, Scheduler, SchedulerFlags, Service};
 use crate::tick::Tick;
 use std::sync::Arc;
@@ -14,11 +16,16 @@ use std::sync::Arc;
 ///
 /// It outlives table generations. A packet may see a table slightly older or newer than what the
 /// scheduler was last told; the answer then is still a server of the packet's own table.
+///
+/// A clone tells what would be chosen without anything being changed, as long as it is asked with
+/// [`Loads`] that have no [`Loads::changes`]: those are for the original.
 #[derive(Clone, Debug)]
 pub struct SchedulerState {
     scheduler: Scheduler,
     reals: Arc<[Real]>,
     memory: Memory,
+    /// Stands in for the scan of a long list, where changes of loads are marked.
+    tournament: Option<Tournament>,
 }
 
 #[derive(Clone, Debug)]
@@ -42,12 +49,7 @@ pub struct Memoryless {
 #[derive(Clone, Debug)]
 enum Rule {
     None,
-    Lc,
-    Wlc,
-    Sed,
-    Nq,
-    Fo,
-    Ovf,
+    Best(Ranking),
     Twos,
     Dh(Buckets),
     Sh(Buckets),
@@ -75,7 +77,14 @@ impl SchedulerState {
             | Scheduler::Mh
             | Scheduler::Twos => Memory::Memoryless(Memoryless::new(service)),
         };
-        Self { scheduler: service.scheduler, reals, memory }
+        let tournament = tournament(service);
+        Self { scheduler: service.scheduler, reals, memory, tournament }
+    }
+
+    /// Whether changes of loads of this service's servers are to be marked in
+    /// [`Loads::changes`].
+    pub fn follows_loads(service: &Service) -> bool {
+        service.reals.len() >= LONG_LIST && Ranking::of(service.scheduler).is_some()
     }
 
     /// Takes note of a change to the service: its servers, their weights, its flags, its scheduler.
@@ -89,6 +98,9 @@ impl SchedulerState {
         let old = std::mem::replace(&mut self.reals, Arc::clone(&service.reals));
         let (old, new) = (&*old, &*self.reals);
         let changed = old != new;
+        if changed {
+            self.tournament = tournament(service);
+        }
         match &mut self.memory {
             Memory::Memoryless(memoryless) => memoryless.update(service, changed),
             Memory::Rr(rr) if changed => rr.update(old, new),
@@ -110,12 +122,22 @@ impl SchedulerState {
         random: &mut impl FnMut() -> u32,
     ) -> Option<usize> {
         let pool = Pool::new(&self.reals, service, loads);
+        let tournament = &mut self.tournament;
+        let mut best = |ranking: Ranking| match (tournament.as_mut(), pool.changes()) {
+            (Some(tournament), Some(changes)) => tournament.best(&pool, changes),
+            (_, _) => ranking.best(&pool),
+        };
         let index = match &mut self.memory {
-            Memory::Memoryless(memoryless) => memoryless.choose_from(&pool, flow, random),
+            Memory::Memoryless(memoryless) => match memoryless.rule {
+                Rule::Best(ranking) => best(ranking),
+                Rule::None | Rule::Twos | Rule::Dh(_) | Rule::Sh(_) | Rule::Mh(_) => {
+                    memoryless.choose_from(&pool, flow, random)
+                }
+            },
             Memory::Rr(rr) => rr.choose(&pool),
             Memory::Wrr(wrr) => wrr.choose(&pool),
-            Memory::Lblc(lblc) => lblc.choose(&pool, flow, now),
-            Memory::Lblcr(lblcr) => lblcr.choose(&pool, flow, now),
+            Memory::Lblc(lblc) => lblc.choose(&pool, flow, now, || best(Ranking::Wlc)),
+            Memory::Lblcr(lblcr) => lblcr.choose(&pool, flow, now, || best(Ranking::Wlc)),
         };
         pool.answer(index?)
     }
@@ -144,21 +166,21 @@ impl Memoryless {
     fn new(service: &Service) -> Self {
         let reals = Arc::clone(&service.reals);
         let rule = match service.scheduler {
-            Scheduler::Lc => Rule::Lc,
-            Scheduler::Wlc => Rule::Wlc,
-            Scheduler::Sed => Rule::Sed,
-            Scheduler::Nq => Rule::Nq,
-            Scheduler::Fo => Rule::Fo,
-            Scheduler::Ovf => Rule::Ovf,
-            Scheduler::Twos => Rule::Twos,
             Scheduler::Dh => Rule::Dh(Buckets::by_destination(&reals)),
             Scheduler::Sh => Rule::Sh(Buckets::by_source(&reals)),
             Scheduler::Mh => Rule::Mh(Maglev::new(service.key.family(), &reals)),
+            Scheduler::Twos => Rule::Twos,
             Scheduler::None
             | Scheduler::Rr
             | Scheduler::Wrr
+            | Scheduler::Lc
+            | Scheduler::Wlc
             | Scheduler::Lblc
-            | Scheduler::Lblcr => Rule::None,
+            | Scheduler::Lblcr
+            | Scheduler::Sed
+            | Scheduler::Nq
+            | Scheduler::Fo
+            | Scheduler::Ovf => Ranking::of(service.scheduler).map_or(Rule::None, Rule::Best),
         };
         Self { reals, flags: service.flags, rule }
     }
@@ -192,16 +214,15 @@ impl Memoryless {
     ) -> Option<usize> {
         match &self.rule {
             Rule::None => None,
-            Rule::Lc => least_connection::lc(pool),
-            Rule::Wlc => least_connection::wlc(pool),
-            Rule::Sed => least_connection::sed(pool),
-            Rule::Nq => least_connection::nq(pool),
-            Rule::Fo => failover::fo(pool),
-            Rule::Ovf => failover::ovf(pool),
+            Rule::Best(ranking) => ranking.best(pool),
             Rule::Twos => two_choices::twos(pool, random),
             Rule::Dh(buckets) => buckets.dh(pool, flow),
             Rule::Sh(buckets) => buckets.sh(pool, flow, self.flags),
             Rule::Mh(table) => table.choose(pool, flow, self.flags),
         }
     }
+}
+
+fn tournament(service: &Service) -> Option<Tournament> {
+    Tournament::new(Ranking::of(service.scheduler)?, &service.reals)
 }

@@ -176,7 +176,7 @@ fn a_packet_of_another_table_generation_gets_a_server_of_its_own_table() {
         for (told, seen) in [(&first, &second), (&second, &first)] {
             let mut state = SchedulerState::new(told, Tick(0));
             // Leaves lblc with a server that the packets after it do not know.
-            let lure = |id: RealId| Load { active: id.0 % 2 ^ 1, ..Load::default() };
+            let lure = |id: RealId| Load { active: (id.0 + 1) % 2, ..Load::default() };
             state.choose(told, &lure, &flow([10; 4], 1), Tick(0), &mut || 0);
             for port in 0..50 {
                 let busy = |id: RealId| Load { active: id.0 % 3, ..Load::default() };

@@ -146,6 +146,29 @@ struct Run {
     seconds: u64,
     /// Whether the scheduler is not told of changes for now.
     pause_updates: bool,
+    /// Where changes of loads are marked, if they are.
+    changes: Option<Changes>,
+}
+
+/// The reference's counters as the scheduler reads them.
+struct ListLoads<'a> {
+    list: &'a List,
+    changes: Option<&'a Changes>,
+}
+
+impl Loads for ListLoads<'_> {
+    fn of(&self, real: RealId) -> Load {
+        let dest = &self.list.nodes[node_of(real)];
+        Load {
+            active: dest.active as u32,
+            inactive: dest.inactive as u32,
+            overloaded: dest.overload,
+        }
+    }
+
+    fn changes(&self) -> Option<&Changes> {
+        self.changes
+    }
 }
 
 impl Run {
@@ -154,7 +177,15 @@ impl Run {
         let state = SchedulerState::new(&service, Tick(0));
         let reference = fresh(scheduler);
         let list = List::new();
-        let mut run = Self { list, reference, service, state, seconds: 0, pause_updates: false };
+        let mut run = Self {
+            list,
+            reference,
+            service,
+            state,
+            seconds: 0,
+            pause_updates: false,
+            changes: None,
+        };
         for &weight in weights {
             run.change_list(Change::Add { weight });
         }
@@ -177,6 +208,12 @@ impl Run {
         self.state.update(&self.service, self.now());
     }
 
+    fn mark(&self, node: usize) {
+        if let Some(changes) = &self.changes {
+            changes.mark(RealId(node as u32));
+        }
+    }
+
     fn pick(&self, server: usize) -> Option<usize> {
         let order = self.list.order();
         (!order.is_empty()).then(|| order[server % order.len()])
@@ -190,6 +227,7 @@ impl Run {
                 if let Some(node) = both.0 {
                     let dest = &mut self.list.nodes[node];
                     *(if active { &mut dest.active } else { &mut dest.inactive }) += 1;
+                    self.mark(node);
                 }
                 return Some(both);
             }
@@ -198,11 +236,13 @@ impl Run {
                     let dest = &mut self.list.nodes[node];
                     dest.active = (dest.active - 1).max(0);
                     dest.inactive = (dest.inactive - 1).max(0);
+                    self.mark(node);
                 }
             }
             Step::Overload { server, overload } => {
                 if let Some(node) = self.pick(server) {
                     self.list.nodes[node].overload = overload;
+                    self.mark(node);
                 }
             }
             Step::Wait { minutes } => (0..minutes).for_each(|_| self.wait_a_minute()),
@@ -272,14 +312,7 @@ impl Run {
         let list = &self.list;
         let call = Call { list, flow: &flow, flags, seconds, random };
         let expected = self.reference.choose(&call);
-        let loads = |id| {
-            let dest = &list.nodes[node_of(id)];
-            Load {
-                active: dest.active as u32,
-                inactive: dest.inactive as u32,
-                overloaded: dest.overload,
-            }
-        };
+        let loads = ListLoads { list, changes: self.changes.as_ref() };
         let mut random = random.into_iter();
         let now = Tick(0).after(Ticks::from_secs(seconds as u32));
         let index =
@@ -289,7 +322,10 @@ impl Run {
 }
 
 fn compare(scheduler: Scheduler, weights: Vec<u32>, steps: Vec<Step>) -> Result<(), TestCaseError> {
-    let mut run = Run::new(scheduler, &weights);
+    compare_from(Run::new(scheduler, &weights), steps)
+}
+
+fn compare_from(mut run: Run, steps: Vec<Step>) -> Result<(), TestCaseError> {
     for (n, step) in steps.into_iter().enumerate() {
         if let Some((expected, chosen)) = run.take(step) {
             prop_assert_eq!(chosen, expected, "step {}: {:?}; {:?}", n, step, run.list.order());
@@ -389,6 +425,27 @@ proptest! {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
+
+    /// The list is sometimes long enough for a tournament and sometimes not.
+    #[test]
+    fn followed_lists_agree(
+        weights in prop::collection::vec(0u32..9, 25..90),
+        steps in prop::collection::vec(
+            prop_oneof![
+                20 => choice(),
+                12 => overload(),
+                16 => end(),
+                2 => change().prop_map(Step::Change),
+            ],
+            1..300,
+        ),
+    ) {
+        for scheduler in EVERY_SCHEDULER {
+            let mut run = Run::new(scheduler, &weights);
+            run.changes = Some(Changes::new(1000));
+            compare_from(run, steps.clone())?;
+        }
+    }
 
     #[test]
     fn long_lists_agree(

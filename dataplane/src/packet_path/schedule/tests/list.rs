@@ -24,7 +24,8 @@ pub struct Dest {
 
 impl Dest {
     pub fn overhead(&self) -> i64 {
-        self.active * 256 + self.inactive
+        let total = self.active + self.inactive;
+        self.active * 256 + total
     }
 
     pub fn is_out(&self) -> bool {
