@@ -90,7 +90,7 @@ impl Traffic {
         let state = SchedulerState::new(&service, Tick(0));
         let reals = Reals::new(servers as usize);
         for real in service.reals.iter() {
-            reals.configure(real);
+            reals.configure(real, SchedulerState::follows_loads(&service));
         }
         let mut traffic = Self { service, state, reals, open: VecDeque::new(), random: 1 };
         for _ in 0..OPEN * servers as usize {
@@ -112,8 +112,8 @@ impl Traffic {
             destination: IpAddr::V4(Ipv4Addr::from(0xc000_0200 + (random >> 24))),
             destination_port: 80,
         };
-        let loads = |id| self.reals.load(id).for_scheduler();
-        let index = self.state.choose(&self.service, &loads, &flow, Tick(0), &mut || random)?;
+        let index =
+            self.state.choose(&self.service, &self.reals, &flow, Tick(0), &mut || random)?;
         self.service.reals.get(index).map(|real| real.id)
     }
 

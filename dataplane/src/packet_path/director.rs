@@ -8,7 +8,7 @@ use super::ftp::Session;
 use super::reals::Reals;
 use super::schedule::SchedulerState;
 use super::verdict::DropReason;
-use crate::table::{Hops, Mac, PortId, RealId, ServiceId, ServiceTable};
+use crate::table::{Hops, Mac, PortId, RealId, Scheduler, Service, ServiceId, ServiceTable};
 use crate::tick::Tick;
 use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
@@ -98,8 +98,9 @@ impl Director {
     /// Publishes what packets look up from now on. Connections keep the real server that they have.
     pub fn publish(&self, table: ServiceTable, now: Tick) {
         for service in table.services() {
+            let followed = SchedulerState::follows_loads(service);
             for real in service.reals.iter() {
-                self.reals.configure(real);
+                self.reals.configure(real, followed);
             }
             for address in service.source_pool.iter() {
                 self.reals.local_number(address);
@@ -158,6 +159,22 @@ impl Director {
     /// The loads of real servers.
     pub fn reals(&self) -> &Reals {
         &self.reals
+    }
+
+    /// Lets lblc and lblcr forget destinations not seen for long. To be called about once a second,
+    /// off the packet threads.
+    pub fn expire_schedulers(&self, now: Tick) {
+        let table = self.table.load();
+        let remembers = |service: &&Arc<Service>| {
+            matches!(service.scheduler, Scheduler::Lblc | Scheduler::Lblcr)
+        };
+        for service in table.services().filter(remembers) {
+            let Some(place) = self.scheduler(service.id) else { continue };
+            let mut state = place.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(state) = state.as_mut() {
+                state.expire(now);
+            }
+        }
     }
 
     /// A service's scheduler.

@@ -210,6 +210,7 @@ impl Explanation {
     fn scheduled(&mut self, view: View<'_>, service: &Service, flow: &Flow) -> Option<Real> {
         let place = view.director.scheduler(service.id)?;
         let state = place.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        // Not the counters themselves: they would tell the copy what the original must hear.
         let loads = |id| view.director.reals().load(id).for_scheduler();
         let index = state?.choose(service, &loads, flow, view.now, &mut || 0)?;
         let real = service.reals.get(index)?.clone();

@@ -108,10 +108,10 @@ impl PacketPath {
         flow: &Flow,
     ) -> Option<&'a Real> {
         let scheduler = view.director.scheduler(service.id)?;
-        let loads = |id| view.director.reals().load(id).for_scheduler();
+        let loads = view.director.reals();
         let mut state = scheduler.lock().unwrap_or_else(PoisonError::into_inner);
         let index =
-            state.as_mut()?.choose(service, &loads, flow, view.now, &mut || self.random())?;
+            state.as_mut()?.choose(service, loads, flow, view.now, &mut || self.random())?;
         service.reals.get(index)
     }
 

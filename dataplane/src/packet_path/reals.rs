@@ -4,6 +4,7 @@
 use super::address::Address;
 use super::schedule;
 use super::schedule::threshold::Thresholds;
+use super::schedule::{Changes, Loads};
 use crate::table::{Mac, PortId, Real, RealId};
 use crate::tick::{Tick, Ticks};
 use std::net::IpAddr;
@@ -40,6 +41,8 @@ struct State {
     overloaded: AtomicU32,
     upper: AtomicU32,
     lower: AtomicU32,
+    /// Whether a scheduler wants to know when the load changes.
+    followed: AtomicU32,
     /// Largest packet that the path to it carries, and since when that is known; 0 for no limit.
     path_mtu: AtomicU32,
     path_since: AtomicU32,
@@ -52,6 +55,7 @@ const PATH_LIMIT_KEPT: Ticks = Ticks::from_secs(600);
 #[derive(Debug)]
 pub struct Reals {
     states: Box<[State]>,
+    changes: Changes,
     locals: Box<[[AtomicU64; 2]]>,
     local_count: AtomicU32,
     peers: Box<[AtomicU64]>,
@@ -68,6 +72,7 @@ impl Reals {
         let fill = |n| std::iter::repeat_with(AtomicU64::default).take(n).collect();
         Self {
             states: std::iter::repeat_with(State::default).take(count).collect(),
+            changes: Changes::new(count),
             locals: std::iter::repeat_with(Default::default).take(MOST_LOCALS).collect(),
             local_count: AtomicU32::new(0),
             peers: fill(PEERS),
@@ -84,19 +89,29 @@ impl Reals {
         self.states.get(id.0 as usize)
     }
 
-    /// Takes over what a newly published table says about a server.
-    pub fn configure(&self, real: &Real) {
+    /// Takes over what a newly published table says about a server. `followed`: its service's
+    /// scheduler is to be told of each change of the load.
+    pub fn configure(&self, real: &Real, followed: bool) {
         let Some(state) = self.state(real.id) else { return };
         let address = Address::from(real.address).0;
         state.address[0].store((address >> 64) as u64, Relaxed);
         state.address[1].store(address as u64, Relaxed);
+        state.followed.store(followed.into(), Relaxed);
         let old = thresholds(state);
         state.upper.store(real.upper, Relaxed);
         state.lower.store(real.lower, Relaxed);
         let overloaded = state.overloaded.load(Relaxed) != 0;
-        let total = state.active.load(Relaxed) + state.inactive.load(Relaxed);
-        let still = old.after_edit(Thresholds::from(real), overloaded, total);
+        let still = old.after_edit(Thresholds::from(real), overloaded, total(state));
         state.overloaded.store(still.into(), Relaxed);
+        self.tell_scheduler(real.id, state);
+    }
+
+    /// To be called after every change of a load.
+    #[inline]
+    fn tell_scheduler(&self, id: RealId, state: &State) {
+        if state.followed.load(Relaxed) != 0 {
+            self.changes.mark(id);
+        }
     }
 
     /// The server's address; it stays the same for as long as any connection refers to the id.
@@ -144,6 +159,7 @@ impl Reals {
         if thresholds(state).after_bind(false, total(state)) {
             state.overloaded.store(1, Relaxed);
         }
+        self.tell_scheduler(id, state);
     }
 
     /// A connection ended.
@@ -155,6 +171,7 @@ impl Reals {
         {
             state.overloaded.store(0, Relaxed);
         }
+        self.tell_scheduler(id, state);
     }
 
     /// A connection became active or inactive.
@@ -167,6 +184,7 @@ impl Reals {
         };
         decrement(from);
         to.fetch_add(1, Relaxed);
+        self.tell_scheduler(id, state);
     }
 
     /// A persistence template was made or ended.
@@ -241,6 +259,16 @@ impl Reals {
         }
         let [_, _, mac @ ..] = bits.to_be_bytes();
         Some((mac, PortId((bits >> 49) as u16)))
+    }
+}
+
+impl Loads for Reals {
+    fn of(&self, real: RealId) -> schedule::Load {
+        self.load(real).for_scheduler()
+    }
+
+    fn changes(&self) -> Option<&Changes> {
+        Some(&self.changes)
     }
 }
 

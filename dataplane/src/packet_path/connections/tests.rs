@@ -8,7 +8,7 @@ const KEYS: HashKeys = HashKeys([0x1234_5678_9abc_def1, 3, 0xfedc_ba98_7654_3211
 fn reals() -> Reals {
     let reals = Reals::new(8);
     for id in 0..8u32 {
-        reals.configure(&Real {
+        let real = Real {
             id: RealId(id),
             address: std::net::Ipv4Addr::from_bits(0x0a00_0001 + id).into(),
             port: 80,
@@ -17,7 +17,8 @@ fn reals() -> Reals {
             last_weight: 1,
             upper: 0,
             lower: 0,
-        });
+        };
+        reals.configure(&real, false);
     }
     reals
 }

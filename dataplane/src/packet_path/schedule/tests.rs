@@ -6,10 +6,12 @@ mod reference;
 pub(super) mod reference_locality;
 
 use super::*;
+use crate::packet_path::reals::Reals;
 use crate::table::{
     Method, Real, RealId, Scheduler, SchedulerFlags, Service, ServiceId, ServiceKey,
 };
 use crate::tick::Tick;
+use proptest::prelude::*;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
@@ -234,6 +236,53 @@ fn memoryless_schedulers_choose_the_same_without_the_state() {
             let expected = state.choose(&service, &busy, &flow, Tick(0), &mut random);
             if let Some(shared) = &shared {
                 assert_eq!(shared.choose(&service, &busy, &flow, &mut random), expected);
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    /// The packet path's own counters against a scan of them.
+    #[test]
+    fn every_change_of_a_counted_load_reaches_the_scheduler(
+        steps in prop::collection::vec((0u32..40, 0u8..7, any::<bool>()), 1..200),
+    ) {
+        for scheduler in EVERY_SCHEDULER {
+            let limited = |id| Real { upper: 3, lower: 2, ..real(id, 1 + id % 5) };
+            let mut service = service(scheduler, (0..40).map(limited));
+            let reals = Reals::new(40);
+            let follow = |service: &Service| {
+                let followed = SchedulerState::follows_loads(service);
+                service.reals.iter().for_each(|real| reals.configure(real, followed));
+            };
+            follow(&service);
+            let mut state = SchedulerState::new(&service, Tick(0));
+            for &(id, step, active) in &steps {
+                match step {
+                    0 | 1 => reals.bind(RealId(id), active),
+                    2 => reals.unbind(RealId(id), active),
+                    3 => reals.shift(RealId(id), active),
+                    4 => {
+                        let mut list = service.reals.to_vec();
+                        list[id as usize].upper = u32::from(active);
+                        service.reals = list.into();
+                        follow(&service);
+                        state.update(&service, Tick(0));
+                    }
+                    _ => {
+                        let scan = |id| reals.load(id).for_scheduler();
+                        let (flow, mut random) = (flow([10, 0, 0, step], 7), || 1 << 30);
+                        let expected =
+                            state.clone().choose(&service, &scan, &flow, Tick(0), &mut random);
+                        let chosen = state.choose(&service, &reals, &flow, Tick(0), &mut random);
+                        prop_assert_eq!(chosen, expected, "{:?}", scheduler);
+                        if let Some(index) = chosen {
+                            reals.bind(service.reals[index].id, active);
+                        }
+                    }
+                }
             }
         }
     }
