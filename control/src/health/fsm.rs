@@ -136,8 +136,10 @@ pub struct Fsm {
 
 #[derive(Clone, Copy, Debug)]
 enum Schedule {
-    Waiting { due: Instant, last_start: Option<Instant> },
-    Running { started: Instant, depth: Depth },
+    /// The next turn, and the one before it.
+    Waiting { due: Instant, last: Option<Instant> },
+    /// A probe of this turn is under way.
+    Running { turn: Instant, depth: Depth },
 }
 
 impl Fsm {
@@ -151,7 +153,7 @@ impl Fsm {
             since: now,
             contrary: 0,
             connected: 0,
-            schedule: Schedule::Waiting { due: now + wait, last_start: None },
+            schedule: Schedule::Waiting { due: now + wait, last: None },
         }
     }
 
@@ -193,14 +195,17 @@ impl Fsm {
         } else {
             Depth::Full
         };
-        self.schedule = Schedule::Running { started: now, depth };
+        // Turns count from when this one was due: a late start must not make the next ones late,
+        // or checks that were late together would stay together.
+        let turn = self.due().map_or(now, |due| due.min(now));
+        self.schedule = Schedule::Running { turn, depth };
         depth
     }
 
     /// Takes the result of the probe that [`Fsm::start`] began and plans the next one. `Some` only
     /// when the verdict changes. A result that nobody waits for is dropped.
     pub fn finish(&mut self, outcome: &Outcome, now: Instant) -> Option<Transition> {
-        let Schedule::Running { started, depth } = self.schedule else { return None };
+        let Schedule::Running { turn, depth } = self.schedule else { return None };
         let transition = match &outcome.verdict {
             Verdict::Passed(_) => self.count(Health::Up, outcome, now),
             Verdict::Failed(_) => self.count(Health::Down, outcome, now),
@@ -212,17 +217,25 @@ impl Fsm {
             (Verdict::Failed(_), _) => self.connected = self.cadence.connects,
             (Verdict::Unable(_), _) => {}
         }
-        let due = next_on_grid(started, self.current_interval(), now);
-        self.schedule = Schedule::Waiting { due, last_start: Some(started) };
+        let due = next_on_grid(turn, self.current_interval(), now);
+        self.schedule = Schedule::Waiting { due, last: Some(turn) };
         transition
+    }
+
+    /// Ends a turn without a result, for checks that had nothing to judge.
+    pub fn skip(&mut self, now: Instant) {
+        if let Schedule::Running { turn, .. } = self.schedule {
+            let due = next_on_grid(turn, self.current_interval(), now);
+            self.schedule = Schedule::Waiting { due, last: Some(turn) };
+        }
     }
 
     /// Takes new timing. The verdict and the results counted so far stay; a running probe goes on.
     pub fn reconfigure(&mut self, cadence: Cadence, now: Instant) {
         self.cadence = cadence;
-        if let Schedule::Waiting { due, last_start: Some(started) } = self.schedule {
-            let due = next_on_grid(started, self.current_interval(), now).min(due.max(now));
-            self.schedule = Schedule::Waiting { due, last_start: Some(started) };
+        if let Schedule::Waiting { due, last: Some(turn) } = self.schedule {
+            let due = next_on_grid(turn, self.current_interval(), now).min(due.max(now));
+            self.schedule = Schedule::Waiting { due, last: Some(turn) };
         }
     }
 
@@ -278,11 +291,11 @@ fn stagger(position: u32, interval: Duration) -> Duration {
     STAGGER * (position % slots)
 }
 
-/// The first moment after `now` that is a whole number of intervals after `started`, so that a
-/// check keeps its place among the others even when probes take longer than the interval.
-fn next_on_grid(started: Instant, interval: Duration, now: Instant) -> Instant {
-    let gone = now.saturating_duration_since(started).as_nanos();
+/// The first moment after `now` that is a whole number of intervals after a turn, so that a check
+/// keeps its place among the others even when probes take longer than the interval.
+fn next_on_grid(turn: Instant, interval: Duration, now: Instant) -> Instant {
+    let gone = now.saturating_duration_since(turn).as_nanos();
     let into = gone % interval.as_nanos().max(1);
     let left = interval.as_nanos().saturating_sub(into);
-    now.max(started) + Duration::from_nanos(u64::try_from(left).unwrap_or(u64::MAX))
+    now.max(turn) + Duration::from_nanos(u64::try_from(left).unwrap_or(u64::MAX))
 }

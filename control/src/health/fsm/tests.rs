@@ -128,6 +128,15 @@ fn intervals_count_from_start_to_start_and_late_probes_keep_the_grid() {
 }
 
 #[test]
+fn a_late_start_does_not_make_the_next_turn_late() {
+    let start = Instant::now();
+    let mut fsm = Fsm::new(cadence(1, 5), Health::Up, 0, start);
+    fsm.start(start + Duration::from_millis(900));
+    fsm.finish(&outcome(Answer::Pass), start + secs(1));
+    assert_eq!(fsm.due(), Some(start + secs(2)));
+}
+
+#[test]
 fn down_and_doubtful_servers_have_their_own_intervals() {
     let start = Instant::now();
     let spec =
