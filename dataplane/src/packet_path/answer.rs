@@ -126,6 +126,7 @@ impl PacketPath {
         let swapped = Rewrite {
             source: Some((packet.destination, 0)),
             destination: Some((packet.source, 0)),
+            hops: 0,
         };
         // Swapping the addresses leaves every sum as it is; only the type changes.
         nat::rewrite(frame, &mut reply, swapped);

@@ -179,9 +179,9 @@ impl PacketPath {
         let new = Rewrite {
             source: trail.source.map(|address| (address, 0)),
             destination: trail.destination.map(|address| (address, 0)),
+            hops: 1,
         };
         nat::rewrite(frame, &mut packet, new);
-        forward::decrement_hop_limit(frame, &packet);
         self.send_fitting(frame, &packet, &hop, fit)
     }
 

@@ -118,10 +118,10 @@ impl PacketPath {
         let address = Address::from(real.address);
         let local = (meta.via == Via::FullNat)
             .then(|| (view.director.reals().local_address(meta.local), local_port));
-        let inner_new = Rewrite { source: Some((address, real_port)), destination: local };
+        let inner_new = Rewrite { source: Some((address, real_port)), destination: local, hops: 0 };
         rewrite_quoted(frame, &mut inner, inner_new);
         let source = local.map(|(address, _)| (address, 0));
-        let outer = Rewrite { source, destination: Some((address, 0)) };
+        let outer = Rewrite { source, destination: Some((address, 0)), hops: 1 };
         nat::rewrite(frame, &mut packet, outer);
         self.finish_error(frame, &packet, &hop)
     }
@@ -149,10 +149,12 @@ impl PacketPath {
         let [client_port, virtual_port, ..] = entry.ports();
         let client = (meta.via == Via::FullNat).then(|| (entry.client(), client_port));
         let virtual_end = Some((entry.virtual_address(), virtual_port));
-        rewrite_quoted(frame, &mut inner, Rewrite { source: client, destination: virtual_end });
+        let inner_new = Rewrite { source: client, destination: virtual_end, hops: 0 };
+        rewrite_quoted(frame, &mut inner, inner_new);
         let outer = Rewrite {
             source: Some((entry.virtual_address(), 0)),
             destination: client.map(|(address, _)| (address, 0)),
+            hops: 1,
         };
         nat::rewrite(frame, &mut packet, outer);
         self.finish_error(frame, &packet, &hop)
@@ -166,7 +168,6 @@ impl PacketPath {
     ) -> Result<Verdict, DropReason> {
         icmp_checksum(frame.bytes_mut(), packet);
         frame.offload.partial_checksum = false;
-        forward::decrement_hop_limit(frame, packet);
         forward::send(frame, packet.l3, hop)
     }
 

@@ -146,9 +146,8 @@ impl PacketPath {
                     }
                 }
                 let destination = (Address::from(course.real.address), course.real_port);
-                let new = Rewrite { source: course.local, destination: Some(destination) };
+                let new = Rewrite { source: course.local, destination: Some(destination), hops: 1 };
                 forward::nat::rewrite(frame, &mut packet, new);
-                forward::decrement_hop_limit(frame, &packet);
                 self.send_fitting(frame, &packet, &hop, fit)
             }
         }
@@ -192,9 +191,9 @@ impl PacketPath {
         let new = Rewrite {
             source: Some((entry.virtual_address(), virtual_port)),
             destination: (meta.via == Via::FullNat).then(|| (entry.client(), client_port)),
+            hops: 1,
         };
         forward::nat::rewrite(frame, &mut packet, new);
-        forward::decrement_hop_limit(frame, &packet);
         self.send_fitting(frame, &packet, &hop, fit)
     }
 

@@ -90,7 +90,7 @@ impl Packet {
 ///
 /// # Errors
 /// The reason for which no director could handle the packet.
-#[inline]
+#[inline(always)]
 pub fn frame(bytes: &[u8]) -> Result<Parsed, DropReason> {
     if bytes.len() < ethernet::LENGTH {
         return Err(DropReason::Truncated);
@@ -125,18 +125,19 @@ fn arp(bytes: &[u8], at: usize) -> Parsed {
 ///
 /// # Errors
 /// When lengths or the version contradict each other.
-#[inline]
+#[inline(always)]
 pub fn packet_v4(bytes: &[u8], l3: usize, vlan: Option<Vlan>) -> Result<Packet, DropReason> {
-    let header = bytes.get(l3..).unwrap_or_default();
-    if header.len() < v4::LENGTH {
+    let from_l3 = bytes.get(l3..).unwrap_or_default();
+    // The fixed part as an array: every access below needs no further check.
+    let Some(header) = from_l3.first_chunk::<{ v4::LENGTH }>() else {
         return Err(DropReason::Truncated);
-    }
+    };
     let header_length = usize::from(byte(header, 0) & 0x0f) * 4;
     let total = usize::from(be16(header, v4::TOTAL_LENGTH));
     if byte(header, 0) >> 4 != 4 || header_length < v4::LENGTH || total < header_length {
         return Err(DropReason::BadIpHeader);
     }
-    if header.len() < total {
+    if from_l3.len() < total {
         return Err(DropReason::Truncated);
     }
     let fragmentation = be16(header, v4::FRAGMENT);
@@ -237,38 +238,42 @@ fn extensions(packet: &[u8]) -> Result<(u8, usize, Fragment), DropReason> {
     Err(DropReason::BadExtensionHeader)
 }
 
-#[inline]
+#[inline(always)]
 fn transport(bytes: &[u8], packet: &mut Packet) -> Result<(), DropReason> {
     if matches!(packet.fragment, Fragment::Later { .. }) {
         return Ok(());
     }
     let body = bytes.get(packet.l4..packet.end).unwrap_or_default();
-    let shortest = match packet.protocol {
-        ip::TCP => tcp::LENGTH,
-        ip::UDP => udp::LENGTH,
-        ip::SCTP => sctp::LENGTH,
-        ip::ICMP | ip::ICMPV6 => icmp::LENGTH,
-        _ => return Ok(()),
-    };
-    if body.len() < shortest {
-        return Err(DropReason::BadTransportHeader);
-    }
-    if matches!(packet.protocol, ip::ICMP | ip::ICMPV6) {
-        return Ok(());
-    }
-    packet.source_port = be16(body, SOURCE_PORT);
-    packet.destination_port = be16(body, DESTINATION_PORT);
-    if packet.protocol == ip::TCP {
-        let data = usize::from(byte(body, tcp::DATA_OFFSET) >> 4) * 4;
-        if data < tcp::LENGTH || data > body.len() && packet.fragment == Fragment::Whole {
-            return Err(DropReason::BadTransportHeader);
+    match packet.protocol {
+        ip::TCP => {
+            let header = body.first_chunk::<{ tcp::LENGTH }>().ok_or(SHORT)?;
+            packet.source_port = be16(header, SOURCE_PORT);
+            packet.destination_port = be16(header, DESTINATION_PORT);
+            packet.flags = byte(header, tcp::FLAGS);
+            let length = usize::from(byte(header, tcp::DATA_OFFSET) >> 4) * 4;
+            let cut = length > body.len() && packet.fragment == Fragment::Whole;
+            if length < tcp::LENGTH || cut {
+                return Err(SHORT);
+            }
         }
-        packet.flags = byte(body, tcp::FLAGS);
-    } else if packet.protocol == ip::SCTP {
-        packet.flags = body.get(sctp::LENGTH).copied().unwrap_or(u8::MAX);
+        ip::UDP => {
+            let header = body.first_chunk::<{ udp::LENGTH }>().ok_or(SHORT)?;
+            packet.source_port = be16(header, SOURCE_PORT);
+            packet.destination_port = be16(header, DESTINATION_PORT);
+        }
+        ip::SCTP => {
+            let header = body.first_chunk::<{ sctp::LENGTH }>().ok_or(SHORT)?;
+            packet.source_port = be16(header, SOURCE_PORT);
+            packet.destination_port = be16(header, DESTINATION_PORT);
+            packet.flags = body.get(sctp::LENGTH).copied().unwrap_or(u8::MAX);
+        }
+        ip::ICMP | ip::ICMPV6 if body.len() < icmp::LENGTH => return Err(SHORT),
+        _ => {}
     }
     Ok(())
 }
+
+const SHORT: DropReason = DropReason::BadTransportHeader;
 
 /// Reads the packet embedded in an ICMP error: as much of it as the sender quoted. Only the IP
 /// header and the first eight bytes of the transport header are owed (RFC 792, RFC 4443).

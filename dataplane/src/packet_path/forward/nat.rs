@@ -5,7 +5,7 @@
 use crate::packet_path::address::Address;
 use crate::packet_path::frame::Frame;
 use crate::packet_path::parse::Packet;
-use crate::wire::checksum::{Delta, crc32c, update};
+use crate::wire::checksum::{Delta, crc32c};
 use crate::wire::ip::{self, v4, v6};
 use crate::wire::transport::{DESTINATION_PORT, SOURCE_PORT, sctp, tcp, udp};
 use crate::wire::{be16, put, put16, put32};
@@ -17,66 +17,79 @@ pub struct Rewrite {
     pub source: Option<(Address, u16)>,
     /// New destination.
     pub destination: Option<(Address, u16)>,
+    /// What is taken off the hop limit; the caller has checked that more is left.
+    pub hops: u8,
 }
 
 /// Rewrites a packet's addresses and, where it has them, ports. The packet description is brought
 /// up to date with it. Addresses must be of the packet's family.
-#[inline]
+#[inline(always)]
 pub fn rewrite(frame: &mut Frame<'_>, packet: &mut Packet, new: Rewrite) {
     let partial = frame.offload.partial_checksum;
     let bytes = frame.bytes_mut();
-    let mut addresses = Delta::default();
-    let mut ports = Delta::default();
-    let has_ports = packet.has_ports();
-    if let Some((address, port)) = new.source {
-        let at = packet.l3 + if packet.is_v4() { v4::SOURCE } else { v6::SOURCE };
-        addresses = put_address(bytes, at, addresses, packet.source, address);
-        packet.source = address;
-        if has_ports && port != packet.source_port {
-            put16(bytes, packet.l4 + SOURCE_PORT, port);
-            ports = ports.word(packet.source_port, port);
-            packet.source_port = port;
-        }
-    }
-    if let Some((address, port)) = new.destination {
-        let at = packet.l3 + if packet.is_v4() { v4::DESTINATION } else { v6::DESTINATION };
-        addresses = put_address(bytes, at, addresses, packet.destination, address);
-        packet.destination = address;
-        if has_ports && port != packet.destination_port {
-            put16(bytes, packet.l4 + DESTINATION_PORT, port);
-            ports = ports.word(packet.destination_port, port);
-            packet.destination_port = port;
-        }
-    }
+    let mut delta = Delta::default();
+    let (source, destination) = (packet.source, packet.destination);
+    let (new_source, new_source_port) = new.source.unwrap_or((source, packet.source_port));
+    let (new_destination, new_destination_port) =
+        new.destination.unwrap_or((destination, packet.destination_port));
+    let Some(header) = bytes.get_mut(packet.l3..) else { return };
     if packet.is_v4() {
-        update(bytes, packet.l3 + v4::CHECKSUM, addresses);
-    }
-    if has_ports {
-        fix_transport(bytes, packet, addresses, ports, partial);
-    }
-}
-
-#[inline]
-fn put_address(bytes: &mut [u8], at: usize, delta: Delta, old: Address, new: Address) -> Delta {
-    if new.is_v4() {
-        put32(bytes, at, new.low());
-        delta.long(old.low(), new.low())
+        let Some(header) = header.first_chunk_mut::<{ v4::LENGTH }>() else { return };
+        delta = delta
+            .long(source.low(), new_source.low())
+            .long(destination.low(), new_destination.low());
+        put32(header, v4::SOURCE, new_source.low());
+        put32(header, v4::DESTINATION, new_destination.low());
+        let limit = be16(header, v4::TTL);
+        let less = limit.wrapping_sub(u16::from(new.hops) << 8);
+        put16(header, v4::TTL, less);
+        let old = be16(header, v4::CHECKSUM);
+        put16(header, v4::CHECKSUM, delta.word(limit, less).apply(old));
     } else {
-        put(bytes, at, &new.0.to_be_bytes());
-        delta.wide(old.0, new.0)
+        let Some(header) = header.first_chunk_mut::<{ v6::LENGTH }>() else { return };
+        delta = delta.wide(source.0, new_source.0).wide(destination.0, new_destination.0);
+        put(header, v6::SOURCE, &new_source.0.to_be_bytes());
+        put(header, v6::DESTINATION, &new_destination.0.to_be_bytes());
+        header[v6::HOP_LIMIT] = header[v6::HOP_LIMIT].saturating_sub(new.hops);
+    }
+    packet.source = new_source;
+    packet.destination = new_destination;
+    if packet.has_ports() {
+        let ports = Delta::default()
+            .word(packet.source_port, new_source_port)
+            .word(packet.destination_port, new_destination_port);
+        let changed = (packet.source_port, packet.destination_port)
+            != (new_source_port, new_destination_port);
+        if let Some(header) = bytes.get_mut(packet.l4..).and_then(|b| b.first_chunk_mut::<4>()) {
+            put16(header, SOURCE_PORT, new_source_port);
+            put16(header, DESTINATION_PORT, new_destination_port);
+        }
+        packet.source_port = new_source_port;
+        packet.destination_port = new_destination_port;
+        if packet.protocol == ip::TCP && !partial {
+            let at = packet.l4 + tcp::CHECKSUM;
+            let old = be16(bytes, at);
+            put16(bytes, at, delta.plus(ports).apply(old));
+        } else {
+            fix_transport(bytes, packet, (delta, ports, changed), partial);
+        }
     }
 }
 
 /// Brings the transport checksum up to date. A partial one covers only the pseudo-header so far, so
 /// only the addresses count there.
-#[inline]
-fn fix_transport(bytes: &mut [u8], packet: &Packet, addresses: Delta, ports: Delta, partial: bool) {
+fn fix_transport(
+    bytes: &mut [u8],
+    packet: &Packet,
+    (addresses, ports, ports_changed): (Delta, Delta, bool),
+    partial: bool,
+) {
     let at = match packet.protocol {
         ip::TCP => packet.l4 + tcp::CHECKSUM,
         ip::UDP => packet.l4 + udp::CHECKSUM,
         ip::SCTP => {
             // SCTP's checksum has no pseudo-header; a partial one is finished by whoever sends.
-            if !partial && ports != Delta::default() {
+            if !partial && ports_changed {
                 sctp_checksum(bytes, packet);
             }
             return;
@@ -86,14 +99,13 @@ fn fix_transport(bytes: &mut [u8], packet: &Packet, addresses: Delta, ports: Del
     let old = be16(bytes, at);
     if partial {
         put16(bytes, at, addresses.apply_partial(old));
-    } else if packet.protocol == ip::UDP {
-        // Zero means "none" and stays; a sum that becomes zero is sent as all ones (RFC 768).
-        if old != 0 {
-            let new = addresses.plus(ports).apply(old);
-            put16(bytes, at, if new == 0 { 0xffff } else { new });
-        }
+    } else if packet.protocol == ip::UDP && old == 0 {
+        // Zero means "none" and stays.
     } else {
-        put16(bytes, at, addresses.plus(ports).apply(old));
+        // A UDP sum that becomes zero is sent as all ones (RFC 768).
+        let new = addresses.plus(ports).apply(old);
+        let zero = packet.protocol == ip::UDP && new == 0;
+        put16(bytes, at, if zero { 0xffff } else { new });
     }
 }
 
@@ -175,6 +187,7 @@ mod tests {
             let new = Rewrite {
                 source: (which & 1 != 0).then(|| (address(v6, source.0), source.1)),
                 destination: (which & 2 != 0).then(|| (address(v6, destination.0), destination.1)),
+                hops: which & 1,
             };
             let length = bytes.len();
             let mut frame = Frame::new(&mut bytes, 0, length, PortId(0));
@@ -201,6 +214,7 @@ mod tests {
             rewrite(&mut frame, &mut packet, Rewrite {
                 source: Some((address(v6, source.0), source.1)),
                 destination: Some((address(v6, destination.0), destination.1)),
+                hops: 1,
             });
             prop_assert_eq!(be16(&bytes, at), sum(&packet));
         }
@@ -213,7 +227,7 @@ mod tests {
         put16(&mut bytes, packet.l4 + udp::CHECKSUM, 0);
         let length = bytes.len();
         let mut frame = Frame::new(&mut bytes, 0, length, PortId(0));
-        let new = Rewrite { source: Some((Address::v4(5), 6)), destination: None };
+        let new = Rewrite { source: Some((Address::v4(5), 6)), ..Rewrite::default() };
         rewrite(&mut frame, &mut packet, new);
         assert_eq!(be16(&bytes, packet.l4 + udp::CHECKSUM), 0);
     }
