@@ -70,7 +70,7 @@ pub struct Director {
     connections: Connections,
     reals: Reals,
     schedulers: Box<[Mutex<Option<SchedulerState>>]>,
-    counters: Box<[Counters]>,
+    counters: Box<[Arc<Counters>]>,
     notices: SyncSender<Notice>,
     trails: Mutex<Trails>,
     ftp: Mutex<BTreeMap<Slot, Session>>,
@@ -87,7 +87,7 @@ impl Director {
             connections: Connections::new(capacity.connections, workers, keys),
             reals: Reals::new(capacity.reals),
             schedulers: (0..capacity.services).map(|_| Mutex::new(None)).collect(),
-            counters: (0..workers).map(|_| Counters::new(capacity.reals)).collect(),
+            counters: (0..workers).map(|_| Arc::new(Counters::new(capacity.reals))).collect(),
             notices,
             trails: Mutex::new(Trails::default()),
             ftp: Mutex::default(),
@@ -182,13 +182,14 @@ impl Director {
         self.schedulers.get(id.0 as usize)
     }
 
-    /// One worker's counters. A number out of range gets the last worker's.
-    pub fn counters(&self, worker: usize) -> Option<&Counters> {
-        self.counters.get(worker)
+    /// The counters of worker number `worker`; a number out of range gets counters that nobody reads.
+    pub(super) fn worker_counters(&self, worker: usize) -> Arc<Counters> {
+        let own = self.counters.get(worker).map(Arc::clone);
+        own.unwrap_or_else(|| Arc::new(Counters::new(0)))
     }
 
     /// All workers' counters.
-    pub fn all_counters(&self) -> &[Counters] {
+    pub fn all_counters(&self) -> &[Arc<Counters>] {
         &self.counters
     }
 

@@ -165,12 +165,10 @@ impl PacketPath {
             Ok(fit) => fit,
             Err(refusal) => return self.refuse(view, frame, &packet, refusal),
         };
-        if let Some(counters) = self.counters() {
-            let length = packet.ip_length();
-            match trail.client {
-                Some(_) => counters.count_out(trail.real, length),
-                None => counters.count_in(trail.real, length),
-            }
+        let length = packet.ip_length();
+        match trail.client {
+            Some(_) => self.counters.count_out(trail.real, length),
+            None => self.counters.count_in(trail.real, length),
         }
         if trail.client.is_none() && trail.via == Via::Tunnel {
             let course = Course { real, real_port: 0, via: Via::Tunnel, local: None };

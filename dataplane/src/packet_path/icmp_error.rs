@@ -105,9 +105,7 @@ impl PacketPath {
         let Some(hop) = self.hop_to_real(view, real, frame)? else {
             return Ok(Verdict::Consumed);
         };
-        if let Some(counters) = self.counters() {
-            counters.count_in(real.id, packet.ip_length());
-        }
+        self.counters.count_in(real.id, packet.ip_length());
         let meta = entry.meta();
         match meta.via {
             Via::DirectRouting => return forward::direct_routing::forward(frame, &packet, &hop),
@@ -143,9 +141,7 @@ impl PacketPath {
         let Some(hop) = self.hop_to_client(view, meta, entry.client(), frame)? else {
             return Ok(Verdict::Consumed);
         };
-        if let Some(counters) = self.counters() {
-            counters.count_out(entry.real(), packet.ip_length());
-        }
+        self.counters.count_out(entry.real(), packet.ip_length());
         let [client_port, virtual_port, ..] = entry.ports();
         let client = (meta.via == Via::FullNat).then(|| (entry.client(), client_port));
         let virtual_end = Some((entry.virtual_address(), virtual_port));

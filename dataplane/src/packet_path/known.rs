@@ -1,6 +1,6 @@
 //! Packets of known connections: state, timer, counters, and on their way.
 
-use super::connections::{Entry, Flags, Meta, Slot, Via};
+use super::connections::{Candidate, Entry, Flags, Meta, Slot, Via};
 use super::forward::{self, nat::Rewrite};
 use super::ftp;
 use super::parse::Packet;
@@ -22,15 +22,17 @@ pub(super) struct Course<'a> {
 impl PacketPath {
     /// The live connection that a packet belongs to. One whose time is up is ended here, before the
     /// sweep gets to it, so that no packet revives it.
-    #[inline]
+    #[inline(always)]
     pub(super) fn find(
         &mut self,
         packet: &Packet,
         hash: u64,
+        guess: Option<Candidate>,
         view: View<'_>,
     ) -> Option<(Slot, super::Direction)> {
         let connections = view.director.connections();
-        let found = connections.find(&tuple(packet), hash, view.director.reals());
+        let reals = view.director.reals();
+        let found = connections.find_guessed(guess, &tuple(packet), hash, reals);
         let (slot, direction) = match found {
             Some(found) => found,
             None if connections.any_without_client_port() => self.find_expected(view, packet)?,
@@ -49,7 +51,7 @@ impl PacketPath {
         &mut self,
         view: View<'_>,
         frame: &mut Frame<'_>,
-        packet: Packet,
+        packet: &mut Packet,
         slot: Slot,
     ) -> Result<Verdict, DropReason> {
         let director = view.director;
@@ -60,14 +62,14 @@ impl PacketPath {
             && self.gives_way(view, entry, meta, real.map(|(_, real)| real))
         {
             director.end(slot, view.now);
-            return self.open(view, frame, packet);
+            return self.open(view, frame, *packet);
         }
         let Some((_, real)) = real else {
             if !view.table.tunables.expire_nodest_conn {
                 return Err(DropReason::RealServerRemoved);
             }
             director.end(slot, view.now);
-            return self.open(view, frame, packet);
+            return self.open(view, frame, *packet);
         };
         let [_, _, real_port, local_port] = entry.ports();
         let local = (meta.via == Via::FullNat)
@@ -99,7 +101,7 @@ impl PacketPath {
         &mut self,
         view: View<'_>,
         frame: &mut Frame<'_>,
-        mut packet: Packet,
+        packet: &mut Packet,
         course: Course<'_>,
         slot: Option<Slot>,
     ) -> Result<Verdict, DropReason> {
@@ -118,37 +120,35 @@ impl PacketPath {
             | Method::FullNat
             | Method::Local => path,
         };
-        let fit = match forward::check(frame, &packet, mtu) {
+        let fit = match forward::check(frame, packet, mtu) {
             Ok(fit) => fit,
-            Err(refusal) => return self.refuse(view, frame, &packet, refusal),
+            Err(refusal) => return self.refuse(view, frame, packet, refusal),
         };
         if let Some(slot) = slot {
-            self.track(view, slot, &packet, true);
+            self.track(view, slot, packet, true);
         }
-        if let Some(counters) = self.counters() {
-            counters.count_in(course.real.id, packet.ip_length());
-        }
-        self.remember_fragment(view, &packet, course);
+        self.counters.count_in(course.real.id, packet.ip_length());
+        self.remember_fragment(view, packet, course);
         match course.via {
             Via::DirectRouting => {
-                forward::decrement_hop_limit(frame, &packet);
-                self.send_fitting(frame, &packet, &hop, fit)
+                forward::decrement_hop_limit(frame, packet);
+                self.send_fitting(frame, packet, &hop, fit)
             }
-            Via::Tunnel => self.send_through_tunnel(view, frame, &packet, course, (&hop, fit)),
+            Via::Tunnel => self.send_through_tunnel(view, frame, packet, course, (&hop, fit)),
             Via::Nat | Via::FullNat | Via::Local => {
                 if let Some(slot) = slot
                     && packet.protocol == ip::TCP
                 {
                     if course.via == Via::FullNat {
-                        self.announce_client(view, frame, &mut packet, slot, &hop);
+                        self.announce_client(view, frame, packet, slot, &hop);
                     } else if packet.destination_port == ftp::CONTROL {
-                        self.ftp_from_client(view, frame, &packet, slot);
+                        self.ftp_from_client(view, frame, packet, slot);
                     }
                 }
                 let destination = (Address::from(course.real.address), course.real_port);
                 let new = Rewrite { source: course.local, destination: Some(destination), hops: 1 };
-                forward::nat::rewrite(frame, &mut packet, new);
-                self.send_fitting(frame, &packet, &hop, fit)
+                forward::nat::rewrite(frame, packet, new);
+                self.send_fitting(frame, packet, &hop, fit)
             }
         }
     }
@@ -158,7 +158,7 @@ impl PacketPath {
         &mut self,
         view: View<'_>,
         frame: &mut Frame<'_>,
-        mut packet: Packet,
+        packet: &mut Packet,
         slot: Slot,
     ) -> Result<Verdict, DropReason> {
         let director = view.director;
@@ -166,39 +166,37 @@ impl PacketPath {
         let meta = entry.meta();
         if !meta.via.rewrites_replies() {
             // A direct-routing reply that happens to pass here is the host's to route.
-            self.track(view, slot, &packet, false);
+            self.track(view, slot, packet, false);
             return Ok(Verdict::Host);
         }
         let hop = match self.hop_to_client(view, meta, entry.client(), frame)? {
             Some(hop) => hop,
             None => return Ok(Verdict::Consumed),
         };
-        let fit = match forward::check(frame, &packet, hop.mtu) {
+        let fit = match forward::check(frame, packet, hop.mtu) {
             Ok(fit) => fit,
-            Err(refusal) => return self.refuse(view, frame, &packet, refusal),
+            Err(refusal) => return self.refuse(view, frame, packet, refusal),
         };
-        self.track(view, slot, &packet, false);
-        if let Some(counters) = self.counters() {
-            counters.count_out(entry.real(), packet.ip_length());
-        }
-        self.remember_reply_fragment(view, &packet, slot);
+        self.track(view, slot, packet, false);
+        self.counters.count_out(entry.real(), packet.ip_length());
+        self.remember_reply_fragment(view, packet, slot);
         let [client_port, virtual_port, ..] = entry.ports();
         if Self::is_ftp(meta, virtual_port) {
-            self.ftp_from_real(view, frame, &mut packet, slot);
+            self.ftp_from_real(view, frame, packet, slot);
         } else if meta.flags.has(Flags::SHIFTED) {
-            self.undo_announcement(view, frame, &packet, slot);
+            self.undo_announcement(view, frame, packet, slot);
         }
         let new = Rewrite {
             source: Some((entry.virtual_address(), virtual_port)),
             destination: (meta.via == Via::FullNat).then(|| (entry.client(), client_port)),
             hops: 1,
         };
-        forward::nat::rewrite(frame, &mut packet, new);
-        self.send_fitting(frame, &packet, &hop, fit)
+        forward::nat::rewrite(frame, packet, new);
+        self.send_fitting(frame, packet, &hop, fit)
     }
 
     /// Moves the state machine, restarts the timer and keeps the counts.
-    #[inline]
+    #[inline(always)]
     pub(super) fn track(&mut self, view: View<'_>, slot: Slot, packet: &Packet, input: bool) {
         let connections = view.director.connections();
         let entry = connections.entry(slot);

@@ -44,7 +44,7 @@ use crate::table::{Hops, ServiceTable};
 use crate::tick::Tick;
 use crate::wire::ip;
 use arrayvec::ArrayVec;
-use connections::{Direction, Owned, Sweeper, Tuple};
+use connections::{Candidate, Direction, Owned, Sweeper, Tuple};
 use counters::{Counters, bump};
 use next_hop::{HopCache, Waiting};
 use outbox::Outbox;
@@ -72,7 +72,7 @@ pub type Verdicts = ArrayVec<Verdict, BATCH>;
 #[derive(Debug)]
 pub struct PacketPath {
     director: Arc<Director>,
-    worker: usize,
+    counters: Arc<Counters>,
     owned: Owned,
     sweeper: Sweeper,
     hop_cache: HopCache,
@@ -93,8 +93,8 @@ impl PacketPath {
     pub fn new(director: Arc<Director>, worker: usize, seed: u64) -> Self {
         let owned = director.connections().owned(worker);
         Self {
+            counters: director.worker_counters(worker),
             director,
-            worker,
             owned,
             sweeper: Sweeper::default(),
             hop_cache: HopCache::default(),
@@ -122,64 +122,66 @@ impl PacketPath {
         for frame in frames.iter() {
             parsed.push(arrive(view, frame));
         }
-        for arrival in parsed.iter().flatten() {
+        for arrival in parsed.iter_mut().flatten() {
             if arrival.hash != 0 {
-                view.director.connections().prefetch_entry(arrival.hash);
+                arrival.guess = view.director.connections().guess(arrival.hash);
             }
         }
-        for (frame, arrival) in frames.iter_mut().zip(parsed) {
-            let judged = arrival.and_then(|arrival| self.one(view, arrival, frame));
-            verdicts.push(self.count(judged));
+        for (frame, arrival) in frames.iter_mut().zip(&mut parsed) {
+            let judged = match arrival {
+                Ok(arrival) => self.one(view, arrival, frame),
+                Err(reason) => Err(*reason),
+            };
+            verdicts.push(judged.unwrap_or_else(Verdict::Drop));
         }
+        self.count(verdicts);
         if self.first_parts_seen {
             self.retry_held(view);
         }
     }
 
     /// The life of one packet, top to bottom.
+    #[inline(always)]
     fn one(
         &mut self,
         view: View<'_>,
-        arrival: Arrival,
+        arrival: &mut Arrival,
         frame: &mut Frame<'_>,
     ) -> Result<Verdict, DropReason> {
-        let packet = match arrival.parsed {
+        let packet = match &mut arrival.parsed {
             Parsed::Ip(packet) => packet,
-            Parsed::Arp(at) => return Ok(self.answer_arp(view, frame, at)),
+            Parsed::Arp(at) => return Ok(self.answer_arp(view, frame, *at)),
             Parsed::Other => return Ok(Verdict::Host),
         };
         if let Fragment::Later { .. } = packet.fragment {
-            return self.follow_fragment(view, frame, packet);
+            return self.follow_fragment(view, frame, *packet);
         }
         if matches!(packet.protocol, ip::ICMP | ip::ICMPV6) {
-            return self.icmp(view, frame, packet);
+            return self.icmp(view, frame, *packet);
         }
         if !packet.has_ports() {
             return Ok(Verdict::Host);
         }
-        match self.find(&packet, arrival.hash, view) {
+        match self.find(packet, arrival.hash, arrival.guess, view) {
             Some((slot, Direction::Forward)) => self.client_packet(view, frame, packet, slot),
             Some((slot, Direction::Reply)) => self.reply_packet(view, frame, packet, slot),
-            None => self.open(view, frame, packet),
+            None => self.open(view, frame, *packet),
         }
     }
 
-    fn count(&mut self, judged: Result<Verdict, DropReason>) -> Verdict {
-        let verdict = judged.unwrap_or_else(Verdict::Drop);
-        if let Some(counters) = self.director.counters(self.worker) {
-            bump(&counters.received, 1);
+    fn count(&self, verdicts: &Verdicts) {
+        let (mut sent, mut host) = (0, 0);
+        for verdict in verdicts {
             match verdict {
-                Verdict::Send(_) => bump(&counters.sent, 1),
-                Verdict::Host | Verdict::Deliver => bump(&counters.host, 1),
-                Verdict::Drop(reason) => counters.count_drop(reason),
+                Verdict::Send(_) => sent += 1,
+                Verdict::Host | Verdict::Deliver => host += 1,
+                Verdict::Drop(reason) => self.count_drop(*reason),
                 Verdict::Consumed => {}
             }
         }
-        verdict
-    }
-
-    fn counters(&self) -> Option<&Counters> {
-        self.director.counters(self.worker)
+        bump(&self.counters.received, verdicts.len() as u64);
+        bump(&self.counters.sent, sent);
+        bump(&self.counters.host, host);
     }
 
     /// Counts packets that died after they were judged.
@@ -191,11 +193,7 @@ impl PacketPath {
 
     /// Counts frames that the kernel lost because the worker did not take them in time.
     pub fn count_missed(&self, many: u64) {
-        if many > 0
-            && let Some(counters) = self.counters()
-        {
-            bump(&counters.missed, many);
-        }
+        bump(&self.counters.missed, many);
     }
 
     /// Ends a connection; see [`Director::end`].
@@ -209,9 +207,7 @@ impl PacketPath {
     }
 
     fn count_drop(&self, reason: DropReason) {
-        if let Some(counters) = self.counters() {
-            counters.count_drop(reason);
-        }
+        self.counters.count_drop(reason);
     }
 
     /// Ends what has expired, spread over time, and takes up what waited for a next hop. Whether
@@ -247,7 +243,7 @@ impl PacketPath {
 }
 
 /// Reads a frame and asks for the memory that its connection may be in.
-#[inline]
+#[inline(always)]
 fn arrive(view: View<'_>, frame: &Frame<'_>) -> Result<Arrival, DropReason> {
     let parsed = parse::frame(frame.bytes())?;
     let mut hash = 0;
@@ -257,7 +253,7 @@ fn arrive(view: View<'_>, frame: &Frame<'_>) -> Result<Arrival, DropReason> {
         hash = view.director.connections().hash(&tuple(packet));
         view.director.connections().prefetch(hash);
     }
-    Ok(Arrival { parsed, hash })
+    Ok(Arrival { parsed, hash, guess: None })
 }
 
 /// A frame that was read but not judged yet.
@@ -266,10 +262,12 @@ struct Arrival {
     parsed: Parsed,
     /// Hash of the packet's tuple; 0 where it has none.
     hash: u64,
+    /// Where its connection probably is.
+    guess: Option<Candidate>,
 }
 
 /// The tuple of a packet that has ports.
-#[inline]
+#[inline(always)]
 fn tuple(packet: &Packet) -> Tuple {
     Tuple {
         protocol: packet.protocol,

@@ -175,7 +175,8 @@ impl PacketPath {
     /// Judges a frame that was kept back.
     pub(super) fn judge_again(&mut self, view: View<'_>, mut own: OwnFrame) {
         let mut frame = own.frame();
-        let judged = arrive(view, &frame).and_then(|arrival| self.one(view, arrival, &mut frame));
+        let judged =
+            arrive(view, &frame).and_then(|mut arrival| self.one(view, &mut arrival, &mut frame));
         let (place, offload) = ((frame.offset(), frame.len()), frame.offload);
         match judged {
             Ok(verdict @ (Verdict::Send(_) | Verdict::Deliver)) => {

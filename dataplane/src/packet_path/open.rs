@@ -30,7 +30,7 @@ impl PacketPath {
         &mut self,
         view: View<'_>,
         frame: &mut Frame<'_>,
-        packet: Packet,
+        mut packet: Packet,
     ) -> Result<Verdict, DropReason> {
         let Some(protocol) = Protocol::from_number(packet.protocol) else {
             return Ok(Verdict::Host);
@@ -66,16 +66,14 @@ impl PacketPath {
         let Some((real, real_port, template)) = chosen else {
             return self.without_real(view, frame, &packet, &service);
         };
-        if let Some(counters) = self.counters() {
-            counters.count_connection(real.id);
-        }
+        self.counters.count_connection(real.id);
         if service.one_packet && packet.protocol == ip::UDP {
             let via = via(real.method);
             let course = Course { real, real_port, via, local: None };
-            return self.send_to_real(view, frame, packet, course, None);
+            return self.send_to_real(view, frame, &mut packet, course, None);
         }
         let slot = self.connect(view, frame, &packet, &service, (real, real_port), template)?;
-        self.client_packet(view, frame, packet, slot)
+        self.client_packet(view, frame, &mut packet, slot)
     }
 
     /// A packet that no service wants. With `nat_icmp_send` a real server that goes on sending for a

@@ -43,9 +43,7 @@ impl PacketPath {
         if !view.director.end(slot, view.now) {
             return false;
         }
-        if let Some(counters) = self.counters() {
-            bump(&counters.shed, 1);
-        }
+        bump(&self.counters.shed, 1);
         view.director.connections().collect(&mut self.owned, slot);
         true
     }

@@ -171,6 +171,7 @@ impl Meta {
             | (self.peer as u64) << 48
     }
 
+    #[inline(always)]
     const fn unpack(word: u64) -> Self {
         Self {
             protocol: protocol_number((word >> 3) as u8 & 0x1f),
@@ -183,6 +184,7 @@ impl Meta {
     }
 }
 
+#[inline(always)]
 const fn protocol_code(number: u8) -> u8 {
     match number {
         6 => 1,
@@ -192,6 +194,7 @@ const fn protocol_code(number: u8) -> u8 {
     }
 }
 
+#[inline(always)]
 const fn protocol_number(code: u8) -> u8 {
     match code {
         1 => 6,
@@ -202,10 +205,12 @@ const fn protocol_number(code: u8) -> u8 {
 }
 
 impl Entry {
+    #[inline(always)]
     fn word(&self, index: usize) -> u64 {
         self.0[index].load(Relaxed)
     }
 
+    #[inline(always)]
     fn wide(&self, index: usize) -> u128 {
         u128::from(self.word(index)) << 64 | u128::from(self.word(index + 1))
     }
@@ -247,7 +252,7 @@ impl Entry {
 
     /// Restarts the timer and counts a packet. Two workers may race here; one restart wins, which
     /// is as right as the other.
-    #[inline]
+    #[inline(always)]
     pub fn restart(&self, now: Tick, timeout: Ticks) {
         let packets = (self.word(6) >> (32 + TIMEOUT_BITS)) + 1;
         self.set_timing(now.after(timeout), timeout, packets);
@@ -266,7 +271,7 @@ impl Entry {
     }
 
     /// When it expires unless a packet comes.
-    #[inline]
+    #[inline(always)]
     pub fn expires(&self) -> Tick {
         Tick(self.word(6) as u32)
     }
@@ -282,14 +287,14 @@ impl Entry {
     }
 
     /// The fields of the last word.
-    #[inline]
+    #[inline(always)]
     pub fn meta(&self) -> Meta {
         Meta::unpack(self.word(7))
     }
 
     /// Changes the last word as `change` says, or gives up when it answers `None`. Returns the
     /// fields before the change.
-    #[inline]
+    #[inline(always)]
     pub fn update_meta(&self, change: impl Fn(Meta) -> Option<Meta>) -> Result<Meta, Meta> {
         self.0[7]
             .fetch_update(Relaxed, Relaxed, |word| {
@@ -303,26 +308,26 @@ impl Entry {
     }
 
     /// The client's address.
-    #[inline]
+    #[inline(always)]
     pub fn client(&self) -> Address {
         Address(self.wide(0))
     }
 
     /// The virtual address.
-    #[inline]
+    #[inline(always)]
     pub fn virtual_address(&self) -> Address {
         Address(self.wide(2))
     }
 
     /// Client, virtual, real and local port.
-    #[inline]
+    #[inline(always)]
     pub fn ports(&self) -> [u16; 4] {
         let word = self.word(4);
         [word as u16, (word >> 16) as u16, (word >> 32) as u16, (word >> 48) as u16]
     }
 
     /// The real server.
-    #[inline]
+    #[inline(always)]
     pub fn real(&self) -> RealId {
         RealId(self.word(5) as u32)
     }
@@ -377,13 +382,26 @@ impl Entry {
         }
     }
 
-    /// Whether a packet from the client belongs to it.
-    #[inline]
+    /// Whether it is alive and a packet from the client belongs to it. The differences of all words
+    /// are gathered and judged once: a branch for each would cost more than it saves.
+    #[inline(always)]
     pub(super) fn is_from_client(&self, tuple: &super::Tuple) -> bool {
         let ports = u64::from(tuple.source_port) | u64::from(tuple.destination_port) << 16;
-        self.word(4) & 0xffff_ffff == ports
-            && self.wide(0) == tuple.source.0
-            && self.wide(2) == tuple.destination.0
+        let (client, vip) = (tuple.source.0, tuple.destination.0);
+        let different = self.word(0) ^ (client >> 64) as u64
+            | self.word(1) ^ client as u64
+            | self.word(2) ^ (vip >> 64) as u64
+            | self.word(3) ^ vip as u64
+            | self.word(4) & 0xffff_ffff ^ ports;
+        different == 0 && self.is_alive_with(tuple.protocol)
+    }
+
+    /// Whether it is alive and of this protocol.
+    #[inline(always)]
+    pub(super) fn is_alive_with(&self, protocol: u8) -> bool {
+        const DEAD: u64 = (Flags::DEAD.0 as u64) << 32;
+        const CODE: u64 = 0x1f << 3;
+        self.word(7) & (DEAD | CODE) == u64::from(protocol_code(protocol)) << 3
     }
 }
 

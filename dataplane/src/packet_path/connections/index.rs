@@ -112,7 +112,7 @@ impl Index {
     }
 
     /// The first stored candidate with this hash that `accept` recognises.
-    #[inline]
+    #[inline(always)]
     pub fn find(&self, hash: u64, accept: impl Fn(Candidate) -> bool) -> Option<Candidate> {
         let home = self.home(hash);
         let first = &self.buckets[home];
@@ -122,7 +122,18 @@ impl Index {
         if first.book.load(Ordering::Acquire) < OVERFLOW {
             return None;
         }
-        (1..REACH).find_map(|distance| search(self.bucket(home, distance), hash, &accept))
+        self.find_beyond(home, hash, &accept)
+    }
+
+    /// Searches the buckets after the home one.
+    #[cold]
+    fn find_beyond(
+        &self,
+        home: usize,
+        hash: u64,
+        accept: &impl Fn(Candidate) -> bool,
+    ) -> Option<Candidate> {
+        (1..REACH).find_map(|distance| search(self.bucket(home, distance), hash, accept))
     }
 
     /// Stores a key unless `same` recognises an equal one.
@@ -177,7 +188,7 @@ impl Index {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn search(bucket: &Bucket, hash: u64, accept: &impl Fn(Candidate) -> bool) -> Option<Candidate> {
     let wanted = tag(hash);
     for cell in &bucket.cells {

@@ -150,7 +150,7 @@ impl Connections {
     }
 
     /// The hash of a tuple.
-    #[inline]
+    #[inline(always)]
     pub fn hash(&self, tuple: &Tuple) -> u64 {
         let [a, b, c, d] = self.keys.0;
         let (source, destination) = (tuple.source.0, tuple.destination.0);
@@ -172,17 +172,32 @@ impl Connections {
     }
 
     /// The entry in a slot.
-    #[inline]
+    #[inline(always)]
     pub fn entry(&self, slot: Slot) -> &Entry {
         let index = slot.0 as usize;
         &self.entries[if index < self.entries.len() { index } else { 0 }]
     }
 
-    /// Asks the processor to fetch the entry that the index names for this hash.
-    #[inline]
-    pub fn prefetch_entry(&self, hash: u64) {
-        if let Some(found) = self.index.find(hash, |_| true) {
-            crate::io::prefetch(self.entry(found.slot));
+    /// What the index names for this hash, not verified yet; the entry is on its way to the cache.
+    #[inline(always)]
+    pub fn guess(&self, hash: u64) -> Option<Candidate> {
+        let found = self.index.find(hash, |_| true)?;
+        crate::io::prefetch(self.entry(found.slot));
+        Some(found)
+    }
+
+    /// As [`Connections::find`], trying first what [`Connections::guess`] answered a moment ago.
+    #[inline(always)]
+    pub fn find_guessed(
+        &self,
+        guess: Option<Candidate>,
+        tuple: &Tuple,
+        hash: u64,
+        reals: &Reals,
+    ) -> Option<(Slot, Direction)> {
+        match guess.filter(|guess| self.is_match(*guess, tuple, reals)) {
+            Some(found) => Some((found.slot, found.direction)),
+            None => self.find(tuple, hash, reals),
         }
     }
 
@@ -194,16 +209,15 @@ impl Connections {
             .map(|found| (found.slot, found.direction))
     }
 
-    #[inline]
+    #[inline(always)]
     fn is_match(&self, candidate: Candidate, tuple: &Tuple, reals: &Reals) -> bool {
         let entry = self.entry(candidate.slot);
-        let meta = entry.meta();
-        if meta.protocol != tuple.protocol || meta.flags.has(Flags::DEAD) {
-            return false;
-        }
         match candidate.direction {
             Direction::Forward => entry.is_from_client(tuple),
-            Direction::Reply => self.is_reply(entry, meta, tuple, reals),
+            Direction::Reply => {
+                entry.is_alive_with(tuple.protocol)
+                    && self.is_reply(entry, entry.meta(), tuple, reals)
+            }
         }
     }
 
