@@ -13,5 +13,6 @@ pub mod ipvs;
 pub mod ipvs_sync;
 pub mod model;
 pub mod store;
+pub mod sync;
 pub mod time;
 pub mod vrrp;

@@ -1,0 +1,11 @@
+//! What two directors tell each other: connections, configuration, health and time, over one encrypted and
+//! mutually authenticated link.
+//!
+//! `connection` and `records` are a connection and its bytes, `message` is a frame, `replica` keeps the
+//! peer's table like ours, `revisions` compares configurations; all pure. `identity` and `pairing` are the
+//! keys and how they are exchanged, `link` is TLS and framing, `task` runs it all.
+
+pub mod connection;
+pub mod message;
+pub mod records;
+pub mod replica;
