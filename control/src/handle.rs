@@ -5,7 +5,12 @@ use crate::events::{Event, Packets, Record};
 use crate::ipvs;
 use crate::model::Document;
 use crate::store::{Backup, Revision, RevisionInfo, StoreError};
+use crate::view::{
+    Chosen, ConnectionFilter, ConnectionView, ConnectionsView, DropView, InterfaceView,
+    ServiceView, StatusView,
+};
 use arc_swap::ArcSwap;
+use dataplane::packet_path::connections::ConnectionInfo;
 use dataplane::worker::Dataplane;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +18,9 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 /// Tries of an edit that others keep changing the document under.
 const EDIT_TRIES: usize = 64;
+
+/// Connections in one page at most.
+const PAGE: usize = 10_000;
 
 /// The way to the running engine. Cheap to clone.
 #[derive(Clone)]
@@ -322,6 +330,114 @@ impl Handle {
         let restored = self.keeper.with(move |store| store.restore_records(&backup)).await;
         restored.and_then(|done| done).map_err(refused)?;
         self.apply(document, author, "restored from a backup", None).await
+    }
+
+    /// The daemon's status.
+    ///
+    /// # Errors
+    /// When the engine has ended.
+    pub async fn status(&self, node: &str, version: &str) -> Result<StatusView, Refusal> {
+        let connections = self.dataplane.director().connections().len() as u64;
+        let (node, version) = (node.to_owned(), version.to_owned());
+        self.query(move |state, _| StatusView::of(state, &node, connections, &version)).await
+    }
+
+    /// All services with their real servers.
+    ///
+    /// # Errors
+    /// When the engine has ended.
+    pub async fn services(&self) -> Result<Vec<ServiceView>, Refusal> {
+        self.query(ServiceView::all).await
+    }
+
+    /// All interfaces that are attached or should be.
+    ///
+    /// # Errors
+    /// When the engine has ended.
+    pub async fn interfaces(&self) -> Result<Vec<InterfaceView>, Refusal> {
+        self.query(|state, _| InterfaceView::all(state)).await
+    }
+
+    /// Packets that died, by reason.
+    pub fn drops(&self) -> Vec<DropView> {
+        DropView::all(self.dataplane.director())
+    }
+
+    /// The last `limit` records, oldest first.
+    ///
+    /// # Errors
+    /// When the engine has ended.
+    pub async fn recent(&self, limit: usize) -> Result<Vec<Arc<Record>>, Refusal> {
+        self.query(move |state, _| {
+            let surplus = state.recent.len().saturating_sub(limit);
+            state.recent.iter().skip(surplus).cloned().collect()
+        })
+        .await
+    }
+
+    /// A page of connections that meet the filter. A page may be empty and still have a next one.
+    ///
+    /// # Errors
+    /// When the filter names nothing that is, or the engine has ended.
+    pub async fn connections(
+        &self,
+        filter: &ConnectionFilter,
+        cursor: u64,
+        limit: usize,
+    ) -> Result<ConnectionsView, Refusal> {
+        let chosen = self.choose(filter).await?;
+        let page = self.page(&chosen, cursor, limit.clamp(1, PAGE));
+        let connections = page.0.iter().map(ConnectionView::from).collect();
+        Ok(ConnectionsView { connections, next: page.1 })
+    }
+
+    /// Ends the connections that meet the filter, and says how many there were.
+    ///
+    /// # Errors
+    /// When the filter is empty or names nothing that is, or the engine has ended.
+    pub async fn kill(&self, filter: &ConnectionFilter) -> Result<u64, Refusal> {
+        if filter.is_empty() {
+            return Err(Refusal::BadFilter("no condition at all".to_owned()));
+        }
+        let chosen = self.choose(filter).await?;
+        let (mut cursor, mut ended) = (Some(0), 0);
+        while let Some(from) = cursor {
+            let (found, next) = self.page(&chosen, from, PAGE);
+            ended += found.len() as u64;
+            if !found.is_empty() {
+                self.dataplane.end(found.iter().map(|connection| connection.slot).collect());
+            }
+            cursor = next;
+            tokio::task::yield_now().await;
+        }
+        Ok(ended)
+    }
+
+    async fn choose(&self, filter: &ConnectionFilter) -> Result<Chosen, Refusal> {
+        let filter = filter.clone();
+        self.query(move |state, _| {
+            let service = match &filter.service {
+                Some(name) => {
+                    let found = state.find_service(name);
+                    Some(found.ok_or_else(|| Refusal::NoService(name.clone()))?.address)
+                }
+                None => None,
+            };
+            filter.choose(service, &state.ids).map_err(Refusal::BadFilter)
+        })
+        .await?
+    }
+
+    fn page(
+        &self,
+        chosen: &Chosen,
+        cursor: u64,
+        limit: usize,
+    ) -> (Vec<ConnectionInfo>, Option<u64>) {
+        let from = u32::try_from(cursor).unwrap_or(u32::MAX);
+        let page = self.dataplane.connections(from, limit);
+        let found = page.connections.into_iter().filter(|info| chosen.matches(info)).collect();
+        (found, page.next.map(u64::from))
     }
 
     /// The way to the store, for what is not configuration.

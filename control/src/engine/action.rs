@@ -161,6 +161,9 @@ pub enum Refusal {
     /// The real server is not drained.
     #[error("{0} is not drained")]
     NotDrained(SocketAddr),
+    /// A filter that selects nothing sensible.
+    #[error("{0} is no address to choose connections by")]
+    BadFilter(String),
     /// More services or real servers than the packet path holds.
     #[error("{0}")]
     TooLarge(String),

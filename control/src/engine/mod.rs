@@ -20,7 +20,7 @@ pub use ledger::{Counted, Ledger};
 pub use moment::Moment;
 pub use packets::{connection, page};
 pub use ports::{Place, PortChanges, PortStatus, Ports};
-pub use run::{Ask, Running, Settings, StartError, start};
+pub use run::{Ask, GivenFile, Running, Settings, StartError, remember_file, start};
 pub use running::RunningView;
 pub use state::{Burst, Drain, HealthView, InFlight, State, Summary, Then, Trial};
 

@@ -9,7 +9,7 @@ use crate::handle::{Handle, Snapshot};
 use crate::host::{HostError, HostState, Watch};
 use crate::ipvs;
 use crate::model::Document;
-use crate::store::{Found, Standing, Store, StoreError, Tree};
+use crate::store::{Change, Draft, Found, Standing, Store, StoreError, Tree};
 use arc_swap::ArcSwap;
 use dataplane::io::steer::Steering;
 use dataplane::packet_path::{Capacity, Notice};
@@ -40,9 +40,26 @@ const RECENT: usize = 2000;
 pub struct Settings {
     /// The state directory.
     pub state: PathBuf,
-    /// Sizes of the packet path.
+    /// Sizes of the packet path, where the document does not say.
     pub capacity: Capacity,
+    /// A configuration file to start with. One that was applied already, and has not been changed
+    /// since, is not applied again: what was committed after it stands.
+    pub file: Option<GivenFile>,
 }
+
+/// A configuration file.
+#[derive(Clone, Debug)]
+pub struct GivenFile {
+    /// What is in it.
+    pub document: Document,
+    /// Its text, to know it by.
+    pub text: String,
+    /// Its name, for the history.
+    pub name: String,
+}
+
+/// Where the store remembers the last configuration file.
+const FILE_MARK: &[u8] = b"configuration-file";
 
 /// Why the engine does not start.
 #[derive(Debug, thiserror::Error)]
@@ -77,7 +94,8 @@ pub struct Running {
 pub async fn start(settings: Settings) -> Result<Running, StartError> {
     let started = clock();
     let path = settings.state.clone();
-    let opened = tokio::task::spawn_blocking(move || Store::open(&path, unix_now().as_secs()));
+    let file = settings.file;
+    let opened = tokio::task::spawn_blocking(move || open_store(&path, file));
     let (store, found) = opened.await.map_err(|_| StoreError::Closed)??;
     let capacity = sized(settings.capacity, &found);
     let state = remembered(&store, &found, capacity, unix_now());
@@ -123,6 +141,45 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         let _ = over.send(());
     })?;
     Ok(Running { handle, stop, engine, store, ended, host, keeper, dataplane })
+}
+
+/// Opens the store and commits the configuration file, if it is a new one.
+fn open_store(
+    path: &std::path::Path,
+    file: Option<GivenFile>,
+) -> Result<(Store, Found), StoreError> {
+    let now = unix_now().as_secs();
+    let (mut store, mut found) = Store::open(path, now)?;
+    let Some(file) = file else { return Ok((store, found)) };
+    let known = store.records().read(Tree::Marks, FILE_MARK)?;
+    if known.as_deref() == Some(file.text.as_bytes()) && found.document.is_some() {
+        return Ok((store, found));
+    }
+    let document = Arc::new(file.document);
+    if found.document.as_ref() != Some(&document) {
+        let comment = format!("configuration file {}", file.name);
+        let draft = Draft { author: "viaduct run".to_owned(), comment, confirm_within: None };
+        let revision = store.commit(&document, &draft, now)?;
+        found.revision = revision.number;
+        found.document = Some(document);
+        found.unconfirmed = None;
+    }
+    store.records().write(&[file_mark(&file.text)])?;
+    Ok((store, found))
+}
+
+fn file_mark(text: &str) -> Change {
+    let value = text.as_bytes().to_vec();
+    Change::Put { tree: Tree::Marks, key: FILE_MARK.to_vec(), value }
+}
+
+/// Remembers a configuration file that was applied while the daemon ran.
+///
+/// # Errors
+/// When the store does not take it; then the file is applied again at the next start.
+pub async fn remember_file(keeper: &Keeper, text: &str) -> Result<(), StoreError> {
+    let mark = file_mark(text);
+    keeper.with(move |store| store.records().write(&[mark])).await?
 }
 
 /// What the document says about sizes, over what the caller asks for.

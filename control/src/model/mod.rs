@@ -7,6 +7,7 @@
 mod alerts;
 mod check;
 mod decode;
+mod difference;
 mod document;
 mod encode;
 mod names;
@@ -25,6 +26,7 @@ pub use check::{
     PassiveProbe, PingProbe, Probe, QueryProbe, RadiusProbe, RedisProbe, ScriptProbe, SipProbe,
     SmtpProbe, StatusSet, Tls, TlsMode, UdpProbe,
 };
+pub use difference::{Change, Difference, differences};
 pub use document::{AttachedBy, Document, Interface, Node, Timeouts};
 pub use names::{method_name, protocol_name, scheduler_from_name, scheduler_name};
 pub use peer::Peer;

@@ -1,0 +1,297 @@
+//! The command line: what can be said, and what is meant when it is not.
+
+mod values;
+
+pub use values::{ConsoleAddress, parse_duration};
+
+use crate::cli::demo::DemoArguments;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Where the daemon listens unless told otherwise.
+pub const SOCKET: &str = "/run/viaduct.sock";
+/// Where the daemon keeps its state unless told otherwise.
+pub const STATE: &str = "/var/lib/viaduct";
+
+/// A layer-4 load balancer: Linux Virtual Server in userspace.
+#[derive(Debug, Parser)]
+#[command(name = "viaduct", version, propagate_version = true, disable_help_subcommand = true)]
+pub struct Arguments {
+    /// The daemon's Unix socket.
+    #[arg(long, global = true, env = "VIADUCT_SOCKET", default_value = SOCKET, value_name = "PATH")]
+    pub socket: PathBuf,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the daemon.
+    Run(RunArguments),
+    /// Build a lab on this machine, with traffic and a real server that dies and comes back.
+    Demo(DemoArguments),
+    /// Check a configuration file and print every error with its place.
+    Check {
+        /// The file; - for standard input.
+        file: PathBuf,
+    },
+    /// Make a configuration file the running configuration.
+    Apply {
+        /// The file; - for standard input.
+        file: PathBuf,
+        /// Roll back by itself unless `viaduct confirm` follows within this time.
+        #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+        confirm_within: Option<Duration>,
+        /// Why, for the history.
+        #[arg(long, default_value = "", value_name = "TEXT")]
+        comment: String,
+    },
+    /// Let the revision that waits for confirmation stand.
+    Confirm,
+    /// Show what applying a file would change.
+    Diff {
+        /// The file; - for standard input.
+        file: PathBuf,
+        /// Compare with this revision instead of the running configuration.
+        #[arg(long, value_name = "REVISION")]
+        revision: Option<u64>,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Go back to a revision, or to the one before the last.
+    Rollback {
+        /// The revision's number.
+        revision: Option<u64>,
+    },
+    /// List the kept revisions.
+    History {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the running configuration, or a revision, as a file that `apply` takes.
+    Export {
+        /// This revision instead of what runs.
+        #[arg(long, value_name = "REVISION")]
+        revision: Option<u64>,
+    },
+    /// Show what goes on.
+    Show(ShowArguments),
+    /// Speak as `ipvsadm` does, to this director.
+    #[command(disable_help_flag = true)]
+    Ipvsadm {
+        /// As for `ipvsadm`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Take a real server out: no new connections; it stays out over restarts.
+    Drain {
+        /// The service, by name or address.
+        service: String,
+        /// The real server's address, with its port when it has several.
+        real: String,
+        /// Why.
+        #[arg(long, default_value = "", value_name = "TEXT")]
+        reason: String,
+        /// End what connections are left after this time.
+        #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+        within: Option<Duration>,
+    },
+    /// Put a drained real server back.
+    Undrain {
+        /// The service, by name or address.
+        service: String,
+        /// The real server's address, with its port when it has several.
+        real: String,
+    },
+    /// End connections. At least one condition has to be given.
+    KillConnections(KillArguments),
+    /// Write everything that the daemon keeps to one file.
+    Backup {
+        /// The file; - for standard output.
+        file: PathBuf,
+    },
+    /// Bring a backup back.
+    Restore {
+        /// The file; - for standard input.
+        file: PathBuf,
+    },
+    /// Print a shell's completions.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages.
+    Man {
+        /// The folder to write them to.
+        folder: PathBuf,
+    },
+}
+
+/// Options of `viaduct run`.
+#[derive(Debug, Args)]
+pub struct RunArguments {
+    /// Configuration file. It is applied at start if it has changed since it was last applied, and
+    /// on SIGHUP. Without one, the last committed revision runs.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// State directory.
+    #[arg(long, env = "VIADUCT_STATE", default_value = STATE, value_name = "DIR")]
+    pub state: PathBuf,
+    /// Address of the web console, or off.
+    #[arg(long, default_value = "off", value_name = "ADDR:PORT|off")]
+    pub console: ConsoleAddress,
+}
+
+/// Options of `viaduct show`.
+#[derive(Debug, Args)]
+pub struct ShowArguments {
+    /// What to show.
+    #[arg(value_enum)]
+    pub what: Topic,
+    /// As JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// At most this many lines, of events and connections.
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+    /// Only what concerns this service, by name or address.
+    #[arg(long, value_name = "SERVICE")]
+    pub service: Option<String>,
+}
+
+/// What can be shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Topic {
+    /// The daemon and its configuration.
+    Status,
+    /// Virtual services with their real servers.
+    Services,
+    /// Connections and persistence templates.
+    Connections,
+    /// What is known of real servers' health, and who is drained.
+    Health,
+    /// Packets that died, by reason.
+    Drops,
+    /// Attached interfaces.
+    Interfaces,
+    /// What happened lately.
+    Events,
+}
+
+/// Which connections to end.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = true)]
+pub struct KillArguments {
+    /// Those of this service, by name or address.
+    #[arg(long, value_name = "SERVICE")]
+    pub service: Option<String>,
+    /// Those to this real server.
+    #[arg(long, value_name = "IP[:PORT]")]
+    pub real: Option<String>,
+    /// Those of this client.
+    #[arg(long, value_name = "IP[:PORT]")]
+    pub client: Option<String>,
+}
+
+/// A call of the program as one of `ipvsadm`'s names.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Applet {
+    /// The name by which it was called.
+    pub program: String,
+    /// Its arguments.
+    pub arguments: Vec<OsString>,
+}
+
+/// The call of `ipvsadm` that this is, if it is one: by name, or as `viaduct ipvsadm`. It is told
+/// apart before anything is parsed, because its grammar is its own.
+pub fn ipvsadm(words: &[OsString]) -> Option<Applet> {
+    let program = words.first()?.to_string_lossy().into_owned();
+    let name = program.rsplit('/').next().unwrap_or_default();
+    if matches!(name, "ipvsadm" | "ipvsadm-save" | "ipvsadm-restore") {
+        return Some(Applet { program, arguments: words.get(1..)?.to_vec() });
+    }
+    let first = words.get(1).filter(|word| *word == "ipvsadm")?;
+    let program = first.to_string_lossy().into_owned();
+    Some(Applet { program, arguments: words.get(2..)?.to_vec() })
+}
+
+/// The socket of a call that cannot name one.
+pub fn default_socket() -> PathBuf {
+    std::env::var_os("VIADUCT_SOCKET").map_or_else(|| PathBuf::from(SOCKET), PathBuf::from)
+}
+
+/// Parses the command line.
+///
+/// # Errors
+/// The exit code, after help or what is wrong has been printed: 2 for wrong usage.
+pub fn parse(words: Vec<OsString>) -> Result<Arguments, ExitCode> {
+    Arguments::try_parse_from(words).map_err(|error| {
+        // Nothing can be done when the terminal is gone.
+        let _ = error.print();
+        ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn words(line: &str) -> Vec<OsString> {
+        line.split(' ').map(OsString::from).collect()
+    }
+
+    #[test]
+    fn the_grammar_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn ipvsadm_is_told_apart_by_name() {
+        let applet = ipvsadm(&words("/sbin/ipvsadm -L -n")).expect("is one");
+        assert_eq!((applet.program.as_str(), applet.arguments), ("/sbin/ipvsadm", words("-L -n")));
+        assert_eq!(ipvsadm(&words("ipvsadm-save")).map(|applet| applet.arguments), Some(vec![]));
+        let applet = ipvsadm(&words("viaduct ipvsadm --help")).expect("is one");
+        assert_eq!((applet.program.as_str(), applet.arguments), ("ipvsadm", words("--help")));
+        assert_eq!(ipvsadm(&words("viaduct run")), None);
+        assert_eq!(ipvsadm(&[]), None);
+    }
+
+    #[test]
+    fn the_contract_s_command_lines_are_understood() {
+        for line in [
+            "viaduct run --config a.toml --state /s --socket /x --console off",
+            "viaduct run --console 127.0.0.1:8443",
+            "viaduct check a.toml",
+            "viaduct apply a.toml --confirm-within 60s",
+            "viaduct confirm",
+            "viaduct diff a.toml",
+            "viaduct rollback",
+            "viaduct rollback 3",
+            "viaduct history",
+            "viaduct export",
+            "viaduct show services --json",
+            "viaduct show connections",
+            "viaduct show drops",
+            "viaduct drain web 10.0.0.1:80 --within 10m",
+            "viaduct undrain web 10.0.0.1",
+            "viaduct kill-connections --real 10.0.0.1",
+            "viaduct backup f",
+            "viaduct restore f",
+            "viaduct demo",
+        ] {
+            assert!(Arguments::try_parse_from(words(line)).is_ok(), "{line}");
+        }
+        for line in ["viaduct", "viaduct kill-connections", "viaduct apply a --confirm-within 60"] {
+            let error = Arguments::try_parse_from(words(line)).expect_err(line);
+            assert_eq!(error.exit_code(), 2, "{line}");
+        }
+    }
+}

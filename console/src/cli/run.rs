@@ -1,0 +1,187 @@
+//! `run`: the daemon.
+
+use super::notify::notify;
+use super::print;
+use crate::args::{ConsoleAddress, RunArguments};
+use crate::web::{self, Socket};
+use control::engine::{GivenFile, Running, Settings, remember_file, start};
+use control::handle::Handle;
+use control::model::Document;
+use dataplane::packet_path::Capacity;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+/// Threads for the API and the tasks of control; packets have their own.
+const THREADS: usize = 2;
+
+/// How often a file with `autoreload` is looked at.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// How long requests under way may take once the daemon ends.
+const LAST_REQUESTS: Duration = Duration::from_secs(5);
+
+/// Runs until told to stop. 0 after an orderly stop, 1 when it could not start or some part failed.
+pub(super) fn run(arguments: &RunArguments, socket: &Path) -> ExitCode {
+    start_log();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error),
+    };
+    let code = runtime.block_on(async {
+        match daemon(arguments, socket).await {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => failed(&error),
+        }
+    });
+    // What still hangs in a system call must not keep the process alive.
+    runtime.shutdown_background();
+    code
+}
+
+fn failed(error: &dyn std::fmt::Display) -> ExitCode {
+    eprintln!("viaduct: {error}");
+    ExitCode::FAILURE
+}
+
+fn start_log() {
+    let filter = EnvFilter::try_from_env("VIADUCT_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Fails only when a log was set up before: then that one is used.
+    let _ = log.with_ansi(colour).with_target(false).try_init();
+}
+
+type Failure = Box<dyn std::error::Error>;
+
+async fn daemon(arguments: &RunArguments, socket: &Path) -> Result<(), Failure> {
+    let file = arguments.config.as_deref().map(given).transpose()?;
+    if let ConsoleAddress::At(address) = arguments.console {
+        return Err(format!("this build has no web console to serve on {address}; use off").into());
+    }
+    let bound = Socket::bind(socket)?;
+    let capacity = Capacity { workers: workers(), ..Capacity::default() };
+    let settings = Settings { state: arguments.state.clone(), capacity, file };
+    let mut running = start(settings).await?;
+    let handle = running.handle().clone();
+    let stop = CancellationToken::new();
+    let mut api = tokio::spawn(web::serve(handle.clone(), bound, stop.clone()));
+    tracing::info!(socket = %socket.display(), "ready");
+    notify("READY=1");
+
+    let ended = tokio::select! {
+        ended = until_stopped(&handle, arguments.config.as_deref()) => ended,
+        why = running.failed() => Err(why),
+        served = &mut api => Err(match served {
+            Ok(Ok(())) => "the API ended".to_owned(),
+            Ok(Err(error)) => format!("the API ended: {error}"),
+            Err(error) => format!("the API ended: {error}"),
+        }),
+    };
+    notify("STOPPING=1");
+    shut_down(running, api, &stop).await?;
+    ended.map_err(Into::into)
+}
+
+/// One worker for each processor but one, which is left to everything else.
+fn workers() -> usize {
+    std::thread::available_parallelism().map_or(1, |count| count.get().saturating_sub(1).max(1))
+}
+
+fn given(path: &Path) -> Result<GivenFile, Failure> {
+    let name = print::file_name(path);
+    let text = std::fs::read_to_string(path).map_err(|error| format!("{name}: {error}"))?;
+    let document = Document::parse(&text, &name).map_err(|problems| {
+        let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
+        format!("the configuration file is not good:\n{}", lines.join("\n"))
+    })?;
+    Ok(GivenFile { document, text, name })
+}
+
+/// Waits for a signal to stop; applies the file again when told to.
+async fn until_stopped(handle: &Handle, config: Option<&Path>) -> Result<(), String> {
+    let listen = |kind| signal(kind).map_err(|error| format!("no signals: {error}"));
+    let mut terminate = listen(SignalKind::terminate())?;
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let mut hang_up = listen(SignalKind::hangup())?;
+    let mut look = tokio::time::interval(LOOK);
+    let mut changed = config.and_then(changed_at);
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            _ = hang_up.recv() => match config {
+                Some(path) => apply_again(handle, path).await,
+                None => tracing::warn!("told to read the configuration file, but there is none"),
+            },
+            _ = look.tick() => {
+                let Some(path) = config else { continue };
+                let now = changed_at(path);
+                if now != changed {
+                    changed = now;
+                    if handle.snapshot().document.node.autoreload {
+                        apply_again(handle, path).await;
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn changed_at(path: &Path) -> Option<SystemTime> {
+    std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok()
+}
+
+/// A bad file changes nothing and is reported.
+async fn apply_again(handle: &Handle, path: &Path) {
+    notify("RELOADING=1");
+    let path: PathBuf = path.to_owned();
+    let read = tokio::task::spawn_blocking(move || given(&path).map_err(|error| error.to_string()));
+    let text = match read.await {
+        Err(error) => Err(error.to_string()),
+        Ok(Err(error)) => Err(error),
+        Ok(Ok(file)) => {
+            let comment = format!("configuration file {}", file.name);
+            match handle.apply(file.document, "viaduct run", &comment, None).await {
+                Err(refusal) => Err(refusal.to_string()),
+                Ok(_) => remember_file(handle.keeper(), &file.text)
+                    .await
+                    .map_err(|error| error.to_string()),
+            }
+        }
+    };
+    if let Err(error) = text {
+        let event = control::events::Event::Noticed {
+            severity: control::events::Severity::Error,
+            text: format!("the configuration file was not applied: {error}"),
+        };
+        // The engine is only gone when the daemon ends anyway.
+        let _ = handle.send(event).await;
+    }
+    notify("READY=1");
+}
+
+/// Ends in order: requests under way, the engine, packets, the store.
+async fn shut_down(
+    running: Running,
+    api: tokio::task::JoinHandle<std::io::Result<()>>,
+    stop: &CancellationToken,
+) -> Result<(), Failure> {
+    stop.cancel();
+    let abort = api.abort_handle();
+    if tokio::time::timeout(LAST_REQUESTS, api).await.is_err() {
+        abort.abort();
+    }
+    if running.stop().await {
+        tracing::info!("stopped");
+        Ok(())
+    } else {
+        Err("some part did not end in time".into())
+    }
+}

@@ -1,0 +1,48 @@
+//! `/v1`: what the command line and the console ask of the daemon. JSON over HTTP.
+
+mod answer;
+mod caller;
+mod config;
+mod operate;
+mod show;
+
+pub use answer::{Failure, Problem};
+pub use caller::Caller;
+pub use config::{Applied, Compared, RollbackWish};
+pub use operate::{DrainWish, Killed, UndrainWish};
+pub use show::EventsView;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::{get, post, put};
+use control::handle::Handle;
+
+/// The largest document or backup, in bytes.
+const LARGEST_BODY: usize = 256 << 20;
+
+/// The routes.
+pub fn router(handle: Handle) -> Router {
+    Router::new()
+        .route("/v1/status", get(show::status))
+        .route("/v1/services", get(show::services))
+        .route("/v1/connections", get(show::connections))
+        .route("/v1/drops", get(show::drops))
+        .route("/v1/interfaces", get(show::interfaces))
+        .route("/v1/events", get(show::events))
+        .route("/v1/config", get(config::export).put(config::apply))
+        .route("/v1/config/check", post(config::check))
+        .route("/v1/config/diff", post(config::diff))
+        .route("/v1/config/confirm", post(config::confirm))
+        .route("/v1/config/rollback", post(config::roll_back))
+        .route("/v1/revisions", get(config::history))
+        .route("/v1/revisions/{number}", get(config::revision))
+        .route("/v1/ipvs", post(operate::ipvs))
+        .route("/v1/drain", post(operate::drain))
+        .route("/v1/undrain", post(operate::undrain))
+        .route("/v1/connections/kill", post(operate::kill))
+        .route("/v1/backup", get(operate::backup))
+        .route("/v1/restore", put(operate::restore))
+        .fallback(answer::no_such_route)
+        .layer(DefaultBodyLimit::max(LARGEST_BODY))
+        .with_state(handle)
+}

@@ -1,0 +1,85 @@
+//! What goes on.
+
+use super::Failure;
+use axum::Json;
+use axum::extract::{Query, State};
+use control::events::Record;
+use control::handle::Handle;
+use control::view::{
+    ConnectionFilter, ConnectionsView, DropView, InterfaceView, ServiceView, StatusView,
+};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+type Answer<T> = Result<Json<T>, Failure>;
+
+/// Records in an answer unless more or fewer are asked for.
+const EVENTS: usize = 100;
+
+/// Connections in an answer unless more or fewer are asked for.
+const CONNECTIONS: usize = 1000;
+
+/// Records, oldest first.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct EventsView {
+    /// The last ones.
+    pub events: Vec<Record>,
+}
+
+/// How many.
+#[derive(Debug, Deserialize)]
+pub(super) struct Limit {
+    limit: Option<usize>,
+}
+
+/// Which connections, and where to start.
+#[derive(Debug, Deserialize)]
+pub(super) struct Page {
+    service: Option<String>,
+    real: Option<String>,
+    client: Option<String>,
+    cursor: Option<u64>,
+    limit: Option<usize>,
+}
+
+/// `GET /v1/status`.
+pub(super) async fn status(State(handle): State<Handle>) -> Answer<StatusView> {
+    let host = nix::unistd::gethostname();
+    let host = host.map_or_else(|_| String::new(), |name| name.to_string_lossy().into_owned());
+    Ok(Json(handle.status(&host, env!("CARGO_PKG_VERSION")).await?))
+}
+
+/// `GET /v1/services`.
+pub(super) async fn services(State(handle): State<Handle>) -> Answer<Vec<ServiceView>> {
+    Ok(Json(handle.services().await?))
+}
+
+/// `GET /v1/connections`.
+pub(super) async fn connections(
+    State(handle): State<Handle>,
+    Query(page): Query<Page>,
+) -> Answer<ConnectionsView> {
+    let Page { service, real, client, cursor, limit } = page;
+    let filter = ConnectionFilter { service, real, client };
+    let limit = limit.unwrap_or(CONNECTIONS);
+    Ok(Json(handle.connections(&filter, cursor.unwrap_or(0), limit).await?))
+}
+
+/// `GET /v1/drops`.
+pub(super) async fn drops(State(handle): State<Handle>) -> Json<Vec<DropView>> {
+    Json(handle.drops())
+}
+
+/// `GET /v1/interfaces`.
+pub(super) async fn interfaces(State(handle): State<Handle>) -> Answer<Vec<InterfaceView>> {
+    Ok(Json(handle.interfaces().await?))
+}
+
+/// `GET /v1/events`.
+pub(super) async fn events(
+    State(handle): State<Handle>,
+    Query(limit): Query<Limit>,
+) -> Answer<EventsView> {
+    let records = handle.recent(limit.limit.unwrap_or(EVENTS)).await?;
+    Ok(Json(EventsView { events: records.into_iter().map(Arc::unwrap_or_clone).collect() }))
+}

@@ -1,0 +1,15 @@
+//! What is shown of the running director: the JSON of `--json` and of the API.
+//!
+//! Field names are a contract. Times are milliseconds since 1970, spans are seconds.
+
+mod connections;
+mod drops;
+mod interfaces;
+mod services;
+mod status;
+
+pub use connections::{Chosen, ConnectionFilter, ConnectionView, ConnectionsView};
+pub use drops::DropView;
+pub use interfaces::InterfaceView;
+pub use services::{DrainView, RealView, ServiceView, State as RealState, TrafficView};
+pub use status::StatusView;
