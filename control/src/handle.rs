@@ -141,10 +141,8 @@ impl Handle {
         let (reply, answer) = oneshot::channel();
         let ask = Ask { make: Box::new(make), reply };
         self.inbox.send(Message::Ask(ask)).await.map_err(|_| ended())?;
-        match answer.await.map_err(|_| ended())? {
-            Outcome::Refused(refusal) => Err(refusal),
-            outcome => Ok(outcome),
-        }
+        let outcome = answer.await.map_err(|_| ended())?;
+        if let Outcome::Refused(refusal) = outcome { Err(refusal) } else { Ok(outcome) }
     }
 
     /// Makes a document the running one. `None` when it is already.
@@ -260,9 +258,12 @@ impl Handle {
     /// When it is not kept or cannot be read.
     pub async fn revision(&self, number: u64) -> Result<Revision, Refusal> {
         let read = self.keeper.with(move |store| store.revision(number)).await;
-        read.and_then(|read| read).map_err(|error| match error {
-            StoreError::NoRevision(number) => Refusal::NoRevision(number),
-            error => Refusal::Store(error.to_string()),
+        read.and_then(|read| read).map_err(|error| {
+            if let StoreError::NoRevision(number) = error {
+                Refusal::NoRevision(number)
+            } else {
+                Refusal::Store(error.to_string())
+            }
         })
     }
 

@@ -16,9 +16,10 @@ pub(super) fn check(file: &Path) -> Outcome {
         Ok(document) => {
             let reals: usize = document.services.iter().map(|service| service.reals.len()).sum();
             print::text(&format!(
-                "{} is good: {} services, {reals} real servers\n",
+                "{} is good: {}, {}\n",
                 print::file_name(file),
-                document.services.len()
+                print::count(document.services.len(), "service"),
+                print::count(reals, "real server")
             ))
         }
         Err(problems) => {
@@ -78,8 +79,10 @@ pub(super) fn diff(client: &Client, file: &Path, revision: Option<u64>, json: bo
     }
     let line = |compared: &Compared| match compared.connections {
         None | Some(0) => format!("{}\n", compared.difference),
-        Some(1) => format!("{} (1 connection)\n", compared.difference),
-        Some(count) => format!("{} ({count} connections)\n", compared.difference),
+        Some(count) => {
+            let count = usize::try_from(count).unwrap_or(usize::MAX);
+            format!("{} ({})\n", compared.difference, print::count(count, "connection"))
+        }
     };
     print::text(&found.iter().map(line).collect::<String>())
 }

@@ -76,6 +76,11 @@ pub(super) fn file_name(path: &Path) -> String {
     if path == Path::new("-") { "stdin".to_owned() } else { path.display().to_string() }
 }
 
+/// `1 service`, `2 services`.
+pub(super) fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
 /// A moment, in milliseconds since 1970, as UTC.
 pub(super) fn moment(millis: u64) -> String {
     let seconds = millis / 1000;
