@@ -1,6 +1,7 @@
 //! Attaching to an interface: which backend, and why.
 
 use super::steer::{Guard, Steering};
+use super::xdp::{self, Redirection};
 use super::{Port, Unreachable, link, pnet, ring};
 use crate::table::{Mac, PortId};
 use nix::net::if_::if_nametoindex;
@@ -14,6 +15,10 @@ use std::net::Ipv6Addr;
 pub enum Backend {
     /// Packet sockets with a shared ring and virtio-net headers.
     Ring,
+    /// XDP sockets, with the driver's support.
+    Xdp,
+    /// XDP sockets without it: slower, and super-frames are lost. Only when asked for.
+    XdpGeneric,
     /// pnet's datalink channel: one worker, no offloads, slow; the last resort.
     Pnet,
 }
@@ -22,6 +27,8 @@ impl fmt::Display for Backend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Ring => "packet ring",
+            Self::Xdp => "XDP sockets",
+            Self::XdpGeneric => "generic XDP sockets",
             Self::Pnet => "pnet channel",
         })
     }
@@ -54,6 +61,7 @@ pub struct Attachment {
     /// What keeps the host's stack from seeing the dataplane's frames, or why nothing does.
     pub guard: Result<Guard, String>,
     memberships: ring::Memberships,
+    _redirection: Option<Redirection>,
 }
 
 impl Attachment {
@@ -102,57 +110,113 @@ pub fn attach(request: &Attach<'_>) -> Result<(Attachment, Vec<Port>), AttachErr
     let interface = request.interface.to_owned();
     let index = if_nametoindex(request.interface)
         .map_err(|_| AttachError::NoInterface(interface.clone()))?;
+    // Guarded before opened: what arrives meanwhile is lost, which clients survive, instead of
+    // answered by the host with a reset.
+    let guard = match request.steering {
+        Some(steering) => steering.guard(index).map_err(|error| describe(&error)),
+        None => Err("steering is off".to_owned()),
+    };
     let refused = |backend, source| AttachError::Refused { interface, backend, source };
-    let (backend, reason, mut ports) = open(request, index).map_err(|(b, e)| refused(b, e))?;
+    let opened = open(request, index, &guard).map_err(|(b, e)| refused(b, e))?;
+    let Opened { backend, reason, mut ports, redirection } = opened;
     let memberships = ring::Memberships::open(index).map_err(|e| AttachError::Refused {
         interface: request.interface.to_owned(),
         backend,
         source: e,
     })?;
-    let guard = match request.steering {
-        Some(steering) => steering.guard(index).map_err(|error| describe(&error)),
-        None => Err("steering is off".to_owned()),
-    };
     for port in &mut ports {
         port.withheld = guard.is_ok();
         if guard.is_err() {
             port.host = Box::new(Unreachable);
         }
     }
-    Ok((Attachment { index, backend, reason, guard, memberships }, ports))
+    let attachment =
+        Attachment { index, backend, reason, guard, memberships, _redirection: redirection };
+    Ok((attachment, ports))
 }
 
-type Opened = (Backend, String, Vec<Port>);
+struct Opened {
+    backend: Backend,
+    reason: String,
+    ports: Vec<Port>,
+    redirection: Option<Redirection>,
+}
+
+type Guarded = Result<Guard, String>;
 
 /// Tries what was asked for, or one backend after the other.
-fn open(request: &Attach<'_>, index: u32) -> Result<Opened, (Backend, io::Error)> {
+fn open(request: &Attach<'_>, index: u32, guard: &Guarded) -> Result<Opened, (Backend, io::Error)> {
     if let Some(backend) = request.backend {
-        let ports = open_as(backend, request, index).map_err(|error| (backend, error))?;
-        return Ok((backend, "as configured".to_owned(), ports));
+        return open_as(backend, request, index, guard).map_err(|error| (backend, error));
     }
-    let error = match open_as(Backend::Ring, request, index) {
-        Ok(ports) => {
-            let reason = "packet sockets work on every interface and keep offloads".to_owned();
-            return Ok((Backend::Ring, reason, ports));
+    let before = if link::is_virtual(request.interface) {
+        "a virtual interface, where super-frames pass only by packet sockets".to_owned()
+    } else {
+        match open_as(Backend::Xdp, request, index, guard) {
+            Ok(opened) => return Ok(opened),
+            Err(error) => format!("no XDP sockets: {}", describe(&error)),
         }
+    };
+    let error = match open_as(Backend::Ring, request, index, guard) {
+        Ok(opened) => return Ok(Opened { reason: before, ..opened }),
         Err(error) => error,
     };
-    let reason = format!("no packet ring: {}", describe(&error));
-    match open_as(Backend::Pnet, request, index) {
-        Ok(ports) => Ok((Backend::Pnet, reason, ports)),
+    let reason = format!("{before}; no packet ring: {}", describe(&error));
+    match open_as(Backend::Pnet, request, index, guard) {
+        Ok(opened) => Ok(Opened { reason, ..opened }),
         // What the better backend lacked is what the operator should hear of.
         Err(_) => Err((Backend::Ring, error)),
     }
 }
 
-fn open_as(backend: Backend, request: &Attach<'_>, index: u32) -> io::Result<Vec<Port>> {
+fn open_as(
+    backend: Backend,
+    request: &Attach<'_>,
+    index: u32,
+    guard: &Guarded,
+) -> io::Result<Opened> {
     let Attach { interface, port, steering, .. } = *request;
     link::mac(interface)?;
     let mtu = link::mtu(interface)?;
-    match backend {
-        Backend::Ring => ring::open(index, port, mtu, request.workers.max(1), steering),
-        Backend::Pnet => pnet::open(interface, index, port, mtu, steering).map(|port| vec![port]),
-    }
+    let mut reason = "as configured".to_owned();
+    let mut redirection = None;
+    let ports = match backend {
+        Backend::Ring => ring::open(index, port, mtu, request.workers.max(1), steering)?,
+        Backend::Pnet => vec![pnet::open(interface, index, port, mtu, steering)?],
+        Backend::Xdp | Backend::XdpGeneric => {
+            let opened = open_xdp(backend, request, index, guard)?;
+            let carried = match opened.mode {
+                xdp::Mode::ZeroCopy => "without copying",
+                xdp::Mode::Copy => "copied by the kernel",
+            };
+            reason = format!("{} queues with the driver's support, {carried}", opened.queues);
+            redirection = Some(opened.redirection);
+            opened.ports
+        }
+    };
+    Ok(Opened { backend, reason, ports, redirection })
+}
+
+fn open_xdp(
+    backend: Backend,
+    request: &Attach<'_>,
+    index: u32,
+    guard: &Guarded,
+) -> io::Result<xdp::Opened> {
+    // Without the way back into the host's stack, what the driver takes would be lost to it.
+    let steering = match (request.steering, guard) {
+        (Some(steering), Ok(_)) => steering,
+        (_, Err(why)) => return Err(io::Error::other(why.clone())),
+        (None, Ok(_)) => return Err(io::ErrorKind::Unsupported.into()),
+    };
+    let request = xdp::Request {
+        interface: request.interface,
+        index,
+        port: request.port,
+        workers: request.workers,
+        generic: backend == Backend::XdpGeneric,
+    };
+    xdp::open(&request, steering)
 }
 
 /// An error with its causes, in one line.

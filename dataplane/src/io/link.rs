@@ -5,6 +5,11 @@ use crate::table::Mac;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
+// include/uapi/linux/sockios.h and ethtool.h.
+const SIOCETHTOOL: libc::Ioctl = 0x8946;
+const ETHTOOL_GDRVINFO: u32 = 0x03;
+const ETHTOOL_GCHANNELS: u32 = 0x3c;
+
 /// Largest IP packet, in bytes.
 ///
 /// # Errors
@@ -34,6 +39,46 @@ pub fn mac(interface: &str) -> io::Result<Mac> {
     Ok(mac)
 }
 
+/// How many receive queues an interface has; 1 when its driver does not say.
+pub fn receive_queues(interface: &str) -> u32 {
+    // struct ethtool_channels: command, four maxima, then receive, transmit, other, combined.
+    let mut channels = [0u32; 9];
+    channels[0] = ETHTOOL_GCHANNELS;
+    if ask_driver(interface, &mut channels).is_err() {
+        return 1;
+    }
+    channels[5].saturating_add(channels[8]).clamp(1, 4096)
+}
+
+/// Whether an interface is made of software, or of a hypervisor that hands over frames as guests
+/// leave them: checksums may be unfinished then. When in doubt, yes.
+pub fn is_virtual(interface: &str) -> bool {
+    // struct ethtool_drvinfo: command, five names of 32 bytes (driver, version, firmware, bus,
+    // expansion ROM), 12 reserved bytes, five counts.
+    let mut info = [0u32; 49];
+    info[0] = ETHTOOL_GDRVINFO;
+    if ask_driver(interface, &mut info).is_err() {
+        return true;
+    }
+    let bytes: Vec<u8> = info.iter().flat_map(|word| word.to_ne_bytes()).collect();
+    let name = |at: usize| bytes[at..at + 32].split(|byte| *byte == 0).next().unwrap_or_default();
+    let (driver, bus) = (name(4), name(100));
+    let hypervisor: [&[u8]; 4] = [b"virtio_net", b"vif", b"vmxnet3", b"hv_netvsc"];
+    bus.is_empty() || bus == b"N/A" || bus == b"tap" || hypervisor.contains(&driver)
+}
+
+fn ask_driver(interface: &str, question: &mut [u32]) -> io::Result<()> {
+    let mut request = request(interface)?;
+    request.ifr_ifru.ifru_data = question.as_mut_ptr().cast();
+    let socket = socket()?;
+    // SAFETY: the ioctl reads the request and fills in the structure that it points to, whose size
+    // follows from its command; both outlive the call.
+    if unsafe { libc::ioctl(socket.as_raw_fd(), SIOCETHTOOL, &raw mut request) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
 /// A request about an interface, to be filled in.
 ///
 /// # Errors
@@ -52,19 +97,24 @@ pub fn request(interface: &str) -> io::Result<libc::ifreq> {
 
 fn ask(interface: &str, what: libc::Ioctl) -> io::Result<libc::ifreq> {
     let mut question = request(interface)?;
-    // SAFETY: socket() takes no pointers and returns a new descriptor; the ioctl reads and writes
-    // one ifreq, which outlives the call.
+    let socket = socket()?;
+    // SAFETY: the ioctl reads and writes one ifreq, which outlives the call.
+    if unsafe { libc::ioctl(socket.as_raw_fd(), what, &raw mut question) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(question)
+}
+
+fn socket() -> io::Result<OwnedFd> {
+    let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC;
+    // SAFETY: socket() takes no pointers; the descriptor is new and owned by nobody else.
     unsafe {
-        let socket = libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0);
+        let socket = libc::socket(libc::AF_INET, kind, 0);
         if socket < 0 {
             return Err(io::Error::last_os_error());
         }
-        let socket = OwnedFd::from_raw_fd(socket);
-        if libc::ioctl(socket.as_raw_fd(), what, &raw mut question) < 0 {
-            return Err(io::Error::last_os_error());
-        }
+        Ok(OwnedFd::from_raw_fd(socket))
     }
-    Ok(question)
 }
 
 #[cfg(test)]
@@ -80,6 +130,8 @@ mod tests {
         host.run(|| {
             assert_eq!(mtu("one").unwrap(), 1400);
             assert_eq!(mac("one").unwrap(), [2, 0, 0, 0, 0, 0x51]);
+            assert_eq!(receive_queues("one"), 1);
+            assert!(is_virtual("one"));
             assert!(mtu("none").is_err());
             assert!(mac("a name that is much too long").is_err());
             assert!(mac("lo").is_err());

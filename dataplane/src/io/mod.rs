@@ -15,6 +15,7 @@ pub mod steer;
 pub mod tap;
 #[cfg(test)]
 mod tests;
+pub mod xdp;
 
 pub use advice::{huge_pages, prefetch};
 pub use choose::{Attach, AttachError, Attachment, Backend, attach};

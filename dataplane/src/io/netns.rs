@@ -73,6 +73,10 @@ impl Host {
             host.sh(&format!("sysctl -qw net.ipv6.conf.{end}.disable_ipv6=1"));
             host.ip(&format!("link set dev {end} up"));
         }
+        // The kernel turns a carrier on a little later, and drops what is sent before.
+        for (host, end) in [(self, end), (other, other_end)] {
+            host.sh(&format!("until ip -br link show {end} | grep -q ' UP '; do sleep 0.02; done"));
+        }
     }
 
     /// The index of an interface.

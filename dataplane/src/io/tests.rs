@@ -2,11 +2,12 @@
 #![allow(clippy::disallowed_methods)]
 
 use super::netns::Host;
+use super::steer::{Steering, SteeringRules};
 use super::{Attach, Attachment, BATCH, Backend, Batch, Port, attach};
-use crate::table::PortId;
+use crate::table::{PortId, Prefix};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,9 +19,17 @@ struct Line {
     _middle: Host,
     _attachments: [Attachment; 2],
     ports: [Port; 2],
+    _steering: Option<Steering>,
 }
 
-fn line(backend: Backend, mtu: usize) -> Line {
+/// Rules by which everything between the two hosts is the dataplane's.
+fn everything() -> SteeringRules {
+    let net = Prefix { address: IpAddr::from([10, 7, 0, 0]), length: 24 };
+    let hosts = [IpAddr::from([10, 7, 0, 1]), IpAddr::from([10, 7, 0, 2])];
+    SteeringRules { owned: hosts.into(), prefixes: [net].into(), ..SteeringRules::default() }
+}
+
+fn line(backends: [Backend; 2], mtu: usize) -> Line {
     let (left, middle, right) = (Host::new(), Host::new(), Host::new());
     left.join("l0", &middle, "ml");
     right.join("r0", &middle, "mr");
@@ -29,24 +38,35 @@ fn line(backend: Backend, mtu: usize) -> Line {
     }
     left.ip("addr add 10.7.0.1/24 dev l0");
     right.ip("addr add 10.7.0.2/24 dev r0");
-    // The hosts in the middle must not be resolved through the middle's own stack.
-    middle.sh("sysctl -qw net.ipv4.conf.all.arp_ignore=8");
-    let (attachments, ports) = middle.run(move || {
-        let open = |interface, id| {
+    // Frames are addressed to the other host, not to the middle.
+    let indices = [middle.index("ml"), middle.index("mr")];
+    let mut rules = everything();
+    for (host, interface) in [(&left, "l0"), (&right, "r0")] {
+        let mac = host.run(move || super::link::mac(interface).unwrap());
+        rules.macs.extend(indices.map(|index| (index, mac)));
+    }
+    let (attachments, ports, steering) = middle.run(move || {
+        let steered = backends.iter().any(|b| !matches!(b, Backend::Ring | Backend::Pnet));
+        let steering = steered.then(|| Steering::new().unwrap());
+        if let Some(steering) = &steering {
+            steering.apply(&rules).unwrap();
+        }
+        let open = |interface, id: usize| {
             let request = Attach {
                 interface,
-                port: PortId(id),
-                backend: Some(backend),
+                port: PortId(id as u16),
+                backend: Some(backends[id]),
                 workers: 1,
-                steering: None,
+                steering: steering.as_ref(),
             };
             let (attachment, mut ports) = attach(&request).unwrap();
             (attachment, ports.remove(0))
         };
         let ((a, left), (b, right)) = (open("ml", 0), open("mr", 1));
-        ([a, b], [left, right])
+        ([a, b], [left, right], steering)
     });
-    Line { left, right, _middle: middle, _attachments: attachments, ports }
+    let (_middle, _attachments, _steering) = (middle, attachments, steering);
+    Line { left, right, _middle, _attachments, ports, _steering }
 }
 
 /// What passed through the middle.
@@ -127,8 +147,8 @@ fn echo_datagrams(left: &Host, right: &Host, largest: usize) {
     }
 }
 
-fn both_directions(backend: Backend, mtu: usize, count: usize) {
-    let Line { left, right, _middle, _attachments, mut ports } = line(backend, mtu);
+fn both_directions(backends: [Backend; 2], mtu: usize, count: usize) {
+    let Line { left, right, _middle, _attachments, mut ports, _steering } = line(backends, mtu);
     let passed = Passed::default();
     thread::scope(|scope| {
         scope.spawn(|| pass_on(&mut ports, &passed));
@@ -137,7 +157,7 @@ fn both_directions(backend: Backend, mtu: usize, count: usize) {
             let took = transfer(from, to, address, count);
             let speed = count as f64 * 8e-6 / took.as_secs_f64();
             let frames = passed.frames.load(Ordering::Relaxed);
-            eprintln!("{backend}, MTU {mtu}: {speed:.0} Mbit/s, {frames} frames so far");
+            eprintln!("{backends:?}, MTU {mtu}: {speed:.0} Mbit/s, {frames} frames so far");
         }
         passed.stop.store(true, Ordering::Relaxed);
     });
@@ -145,11 +165,22 @@ fn both_directions(backend: Backend, mtu: usize, count: usize) {
 
 #[test]
 fn ordinary_tcp_and_udp_pass_the_packet_ring() {
-    both_directions(Backend::Ring, 1500, 30_000_000);
-    both_directions(Backend::Ring, 9000, 30_000_000);
+    both_directions([Backend::Ring; 2], 1500, 30_000_000);
+    both_directions([Backend::Ring; 2], 9000, 30_000_000);
 }
 
 #[test]
 fn ordinary_tcp_and_udp_pass_pnets_channel() {
-    both_directions(Backend::Pnet, 1500, 10_000_000);
+    both_directions([Backend::Pnet; 2], 1500, 10_000_000);
+}
+
+#[test]
+fn ordinary_tcp_and_udp_pass_xdp_sockets() {
+    both_directions([Backend::Xdp; 2], 1500, 20_000_000);
+}
+
+#[test]
+fn ordinary_tcp_and_udp_pass_from_one_backend_to_another() {
+    both_directions([Backend::Ring, Backend::Xdp], 1500, 10_000_000);
+    both_directions([Backend::Ring, Backend::Pnet], 1500, 5_000_000);
 }

@@ -309,21 +309,30 @@ impl Program {
         mark: u32,
         repeat: u32,
     ) -> Result<Outcome, BpfError> {
-        // struct __sk_buff: mark is the third word, ingress_ifindex the tenth, ifindex the eleventh.
+        // struct __sk_buff: mark is the third word, ifindex the eleventh. struct xdp_md: the second
+        // word is the length, the fourth the interface.
         let mut context = [0u32; 48];
-        context[2] = mark;
-        context[10] = interface;
+        let words = match kind {
+            ProgramKind::SocketFilter | ProgramKind::TrafficControl => {
+                context[2] = mark;
+                context[10] = interface;
+                context.len()
+            }
+            ProgramKind::Xdp => {
+                context[1] = frame.len() as u32;
+                context[3] = interface;
+                6
+            }
+        };
         let mut request = TestRun {
             prog_fd: self.descriptor.as_raw_fd().cast_unsigned(),
             data_size_in: frame.len() as u32,
             data_in: frame.as_ptr() as u64,
+            ctx_in: context.as_ptr() as u64,
+            ctx_size_in: (words * 4) as u32,
             repeat,
             ..TestRun::default()
         };
-        if kind != ProgramKind::Xdp {
-            request.ctx_in = context.as_ptr() as u64;
-            request.ctx_size_in = size_of_val(&context) as u32;
-        }
         // SAFETY: frame and context outlive the call and are as long as the request says; the kernel
         // writes nothing but the request's own result fields.
         unsafe { bpf_mut(PROG_TEST_RUN, &mut request) }

@@ -38,24 +38,9 @@ pub fn open(
     workers: usize,
     steering: Option<&Steering>,
 ) -> io::Result<Vec<Port>> {
-    let mut rings = Vec::with_capacity(workers);
-    let mut group = None;
-    for _ in 0..workers {
-        let ring = RingReceive::open(interface, port, mtu)?;
-        // Until all sockets share the flows, each would see every frame.
-        ring.socket().hold(true)?;
-        ring.socket().start()?;
-        if workers > 1 {
-            group = Some(ring.socket().share(group)?);
-        }
-        rings.push(ring);
-    }
+    let rings = receivers(interface, port, mtu, workers, steering, receive::RING_BYTES)?;
     let mut ports = Vec::with_capacity(workers);
     for ring in rings {
-        match steering {
-            Some(steering) => steering.filter(ring.socket().as_fd()).map_err(io::Error::other)?,
-            None => ring.socket().hold(false)?,
-        }
         let host: Box<dyn Transmit> = match steering {
             Some(_) => Box::new(HostTransmit::open(interface)?),
             None => Box::new(Unreachable),
@@ -68,4 +53,37 @@ pub fn open(
         });
     }
     Ok(ports)
+}
+
+/// The receiving halves alone, each with a ring of `bytes` bytes.
+///
+/// # Errors
+/// As [`open`].
+pub fn receivers(
+    interface: u32,
+    port: PortId,
+    mtu: usize,
+    workers: usize,
+    steering: Option<&Steering>,
+    bytes: usize,
+) -> io::Result<Vec<RingReceive>> {
+    let mut rings = Vec::with_capacity(workers);
+    let mut group = None;
+    for _ in 0..workers {
+        let ring = RingReceive::open(interface, port, mtu, bytes)?;
+        // Until all sockets share the flows, each would see every frame.
+        ring.socket().hold(true)?;
+        ring.socket().start()?;
+        if workers > 1 {
+            group = Some(ring.socket().share(group)?);
+        }
+        rings.push(ring);
+    }
+    for ring in &rings {
+        match steering {
+            Some(steering) => steering.filter(ring.socket().as_fd()).map_err(io::Error::other)?,
+            None => ring.socket().hold(false)?,
+        }
+    }
+    Ok(rings)
 }

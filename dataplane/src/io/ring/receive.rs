@@ -13,8 +13,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Memory of one ring: 4,096 slots of 2 KiB, about ten milliseconds at full speed.
-const RING_BYTES: usize = 8 << 20;
+/// Memory of an everyday ring: 4,096 slots of 2 KiB, about ten milliseconds at full speed.
+pub(super) const RING_BYTES: usize = 8 << 20;
 
 /// Unit of allocation in the kernel; a power of two and at least a slot.
 const BLOCK_BYTES: usize = 1 << 16;
@@ -60,12 +60,12 @@ pub struct RingReceive {
 }
 
 impl RingReceive {
-    /// A ring whose slots hold frames of up to `mtu` bytes of IP packet. Reception has to be started
-    /// with [`PacketSocket::start`].
+    /// A ring of `bytes` bytes, a power of two and at least [`BLOCK_BYTES`], whose slots hold frames
+    /// of up to `mtu` bytes of IP packet. Reception has to be started with [`PacketSocket::start`].
     ///
     /// # Errors
     /// Without `CAP_NET_RAW`, memory, or the interface.
-    pub fn open(interface: u32, port: PortId, mtu: usize) -> io::Result<Self> {
+    pub fn open(interface: u32, port: PortId, mtu: usize, bytes: usize) -> io::Result<Self> {
         let socket = PacketSocket::open(interface)?;
         socket.enlarge_receive_memory()?;
         socket.set(libc::PACKET_VERSION, &(libc::tpacket_versions::TPACKET_V2 as c_int))?;
@@ -74,15 +74,15 @@ impl RingReceive {
         socket.set(libc::PACKET_COPY_THRESH, &1)?;
         let needed = SLOT_HEADER + RESERVE + 32 + 14 + TAG + mtu;
         let slot_bytes = needed.next_power_of_two().clamp(2048, BLOCK_BYTES);
-        let slots = RING_BYTES / slot_bytes;
+        let slots = bytes / slot_bytes;
         let request = libc::tpacket_req {
             tp_block_size: BLOCK_BYTES as u32,
-            tp_block_nr: (RING_BYTES / BLOCK_BYTES) as u32,
+            tp_block_nr: (bytes / BLOCK_BYTES) as u32,
             tp_frame_size: slot_bytes as u32,
             tp_frame_nr: slots as u32,
         };
         socket.set(libc::PACKET_RX_RING, &request)?;
-        let map = Mapping::of(&socket, RING_BYTES)?;
+        let map = Mapping::of(&socket, bytes)?;
         let large = vec![0; BATCH * LARGE];
         let (missed, losing, empty_turns) = (0, false, 0);
         Ok(Self {

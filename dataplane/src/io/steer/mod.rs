@@ -14,20 +14,23 @@ mod judge;
 mod program;
 mod rules;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 pub use judge::{Judgement, addressed, is_copy, judge};
 pub use program::REINJECTED;
 pub use rules::{Endpoint, Ports, SteeringRules, Tables, TunnelEnd};
 
 use super::bpf::{AttachPoint, BpfError, Link, Map, MapKind, Program, ProgramKind};
+use super::xdp::Memory;
+use crate::table::Mac;
 use clsact::{Filter, Way};
 use program::{Hook, MapFds};
 use rules::{Address, AddressEntry, EndpointKey};
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 /// Most addresses, endpoints, prefixes, and Ethernet addresses that can be steered. Rules beyond
 /// them are refused as a whole.
@@ -47,6 +50,9 @@ pub struct Steering {
     ingress: Program,
     egress: Program,
     applied: Mutex<Arc<Tables>>,
+    /// Own Ethernet addresses of interfaces whose drivers judge frames.
+    own: Mutex<BTreeSet<(u32, Mac)>>,
+    memories: Mutex<Vec<Weak<Memory>>>,
     life: Mutex<Option<Arc<Life>>>,
 }
 
@@ -96,6 +102,8 @@ impl Steering {
             prefixes,
             macs,
             applied: Mutex::default(),
+            own: Mutex::default(),
+            memories: Mutex::default(),
             life: Mutex::default(),
         })
     }
@@ -107,7 +115,8 @@ impl Steering {
     /// When there are more rules than the maps hold; the last rules are in force then.
     pub fn apply(&self, rules: &SteeringRules) -> Result<(), BpfError> {
         let mut applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
-        let wanted = Tables::from(rules);
+        let mut wanted = Tables::from(rules);
+        wanted.macs.extend(self.own.lock().unwrap_or_else(PoisonError::into_inner).iter());
         if let Err(error) = self.write(&applied, &wanted) {
             // Going back needs no room, so it cannot fail for the same reason.
             self.write(&wanted, &applied)?;
@@ -124,6 +133,47 @@ impl Steering {
         replace(&self.addresses, &old.addresses, &new.addresses, |key| *key, address_value)?;
         let present = |macs: &BTreeSet<_>| macs.iter().map(|mac| (*mac, 1)).collect();
         replace(&self.macs, &present(&old.macs), &present(&new.macs), mac_key, |v| word(*v))
+    }
+
+    /// Lets drivers take frames for an interface's own Ethernet address; unlike the stack, they do
+    /// not know it.
+    ///
+    /// # Errors
+    /// When there is no room for another address.
+    pub fn accept_own(&self, interface: u32, mac: Mac) -> Result<(), BpfError> {
+        self.macs.insert(&mac_key(&(interface, mac)), &1u32.to_ne_bytes())?;
+        self.own.lock().unwrap_or_else(PoisonError::into_inner).insert((interface, mac));
+        let mut applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::make_mut(&mut applied).macs.insert((interface, mac));
+        Ok(())
+    }
+
+    /// The program for a driver, which sends claimed frames to the socket of their queue in this map.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn driver_program(&self, sockets: &Map) -> Result<Program, BpfError> {
+        let maps = fds(&self.addresses, &self.endpoints, &self.prefixes, &self.macs);
+        let code = program::judging(Hook::Xdp(sockets.as_fd().as_raw_fd()), maps)?;
+        Program::load(ProgramKind::Xdp, "viaduct_xdp", &code)
+    }
+
+    /// The packet memory of a worker, which all its XDP sockets share. It lives as long as one of
+    /// them does.
+    ///
+    /// # Errors
+    /// When there is not so much memory.
+    pub fn memory(&self, worker: usize) -> io::Result<Arc<Memory>> {
+        let mut memories = self.memories.lock().unwrap_or_else(PoisonError::into_inner);
+        if memories.len() <= worker {
+            memories.resize(worker + 1, Weak::new());
+        }
+        if let Some(memory) = memories[worker].upgrade() {
+            return Ok(memory);
+        }
+        let memory = Arc::new(Memory::new()?);
+        memories[worker] = Arc::downgrade(&memory);
+        Ok(memory)
     }
 
     /// The tables last applied, for judging frames without a kernel.
@@ -232,7 +282,7 @@ fn prefix_key((length, address): &(u8, Address)) -> [u8; 20] {
     bytes
 }
 
-fn mac_key((interface, mac): &(u32, crate::table::Mac)) -> [u8; 12] {
+fn mac_key((interface, mac): &(u32, Mac)) -> [u8; 12] {
     let mut bytes = [0; 12];
     bytes[..4].copy_from_slice(&interface.to_ne_bytes());
     bytes[4..10].copy_from_slice(mac);

@@ -4,7 +4,7 @@ use crate::table::{Mac, Prefix, Protocol};
 use proptest::prelude::*;
 use std::net::IpAddr;
 
-mod frames;
+pub(in crate::io) mod frames;
 mod live;
 use frames::{OTHER, OWN, VIRTUAL, frame, rules};
 
@@ -186,6 +186,11 @@ fn host_with_interface() -> (Host, u32) {
     (host, index)
 }
 
+fn runner(cases: u32) -> proptest::test_runner::TestRunner {
+    let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
+    proptest::test_runner::TestRunner::new(config)
+}
+
 /// The kernel's test runs refuse IP frames without a whole IP header; tagged ones it does not check.
 fn can_be_run(frame: &[u8]) -> bool {
     match frame[12..14] {
@@ -200,7 +205,7 @@ fn the_kernel_accepts_the_programs_and_they_decide_as_the_judgement_does() {
     let (host, interface) = host_with_interface();
     host.run(move || {
         let steering = Steering::new().unwrap();
-        let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(200));
+        let mut runner = runner(200);
         let cases = (rules(interface), proptest::collection::vec(frame(), 1..40));
         runner
             .run(&cases, |(rules, frames)| {
@@ -225,7 +230,7 @@ fn the_kernel_accepts_the_programs_and_they_decide_as_the_judgement_does() {
 
 #[test]
 fn every_kind_of_judgement_is_generated_often() {
-    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(300));
+    let mut runner = runner(300);
     let counts = std::cell::Cell::new([0u32; 3]);
     runner
         .run(&(rules(1), proptest::collection::vec(frame(), 1..40)), |(rules, frames)| {

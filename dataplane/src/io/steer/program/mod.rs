@@ -30,7 +30,6 @@ pub enum Hook {
     /// The same where the kernel keeps the program when the process dies: drops only while there is
     /// a socket in this map, from which the kernel removes it when it is closed.
     LegacyIngress(RawFd),
-    #[allow(dead_code)]
     /// In the driver: claimed frames go to the XDP socket of their queue in this map.
     Xdp(RawFd),
 }

@@ -2,7 +2,7 @@
 #![allow(clippy::disallowed_methods)]
 
 use super::*;
-use crate::io::{Attach, Attachment, Batch, Port, attach};
+use crate::io::{Attach, Attachment, Backend, Batch, Port, attach};
 use crate::table::PortId;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io::{Read, Write};
@@ -34,13 +34,13 @@ fn web_on_the_vip() -> SteeringRules {
     }
 }
 
-fn attached(rules: &SteeringRules) -> (Steering, Attachment, Port) {
+fn attached(rules: &SteeringRules, backend: Backend) -> (Steering, Attachment, Port) {
     let steering = Steering::new().unwrap();
     steering.apply(rules).unwrap();
     let (attachment, mut ports) = attach(&Attach {
         interface: "d0",
         port: PortId(0),
-        backend: None,
+        backend: Some(backend),
         workers: 1,
         steering: Some(&steering),
     })
@@ -93,22 +93,32 @@ fn received(port: &mut Port, patience: u16) -> Vec<Vec<u8>> {
     let descriptor = port.receive.descriptor().unwrap();
     let timeout = PollTimeout::from(patience);
     poll(&mut [PollFd::new(descriptor, PollFlags::POLLIN)], timeout).unwrap();
-    let mut batch = Batch::new();
-    port.receive.receive(&mut batch).unwrap();
-    let frames = batch.iter().map(|frame| frame.bytes().to_vec()).collect();
-    drop(batch);
-    port.receive.release(0);
+    let mut frames = Vec::new();
+    for _ in 0..4 {
+        let mut batch = Batch::new();
+        port.receive.receive(&mut batch).unwrap();
+        frames.extend(batch.iter().map(|frame| frame.bytes().to_vec()));
+        drop(batch);
+        port.receive.release(0);
+    }
     frames
 }
 
 #[test]
 fn a_service_is_withheld_from_the_host_and_everything_else_is_not() {
+    for backend in [Backend::Ring, Backend::Pnet, Backend::Xdp, Backend::XdpGeneric] {
+        withheld_by(backend);
+    }
+}
+
+fn withheld_by(backend: Backend) {
     let (client, director) = client_and_director();
     echo_server(&director, "10.9.0.10:80");
     echo_server(&director, "10.9.0.10:22");
     echo_server(&director, "10.9.0.1:80");
     connect(&client, "10.9.0.10:80", SECOND).expect("before, the host answers");
-    let (steering, attachment, mut port) = director.run(|| attached(&web_on_the_vip()));
+    let (steering, attachment, mut port) =
+        director.run(move || attached(&web_on_the_vip(), backend));
     let error = connect(&client, "10.9.0.10:80", SOON).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::TimedOut, "the host stays silent: no RST");
     let frames = received(&mut port, 1000);
@@ -125,20 +135,26 @@ fn a_service_is_withheld_from_the_host_and_everything_else_is_not() {
 
 #[test]
 fn frames_given_back_reach_the_host_as_if_they_had_just_arrived() {
+    // 20 MB in at most 64 KiB a frame are far fewer frames than segments.
+    assert!((300..10_000).contains(&given_back_by(Backend::Ring, 20_000_000)));
+    given_back_by(Backend::Pnet, 5_000_000);
+    given_back_by(Backend::Xdp, 5_000_000);
+}
+
+fn given_back_by(backend: Backend, count: usize) -> u64 {
     let (client, director) = client_and_director();
     echo_server(&director, "10.9.0.10:80");
-    let (steering, attachment, mut port) = director.run(|| attached(&web_on_the_vip()));
+    let (steering, attachment, mut port) =
+        director.run(move || attached(&web_on_the_vip(), backend));
     let (stop, given) = (AtomicBool::new(false), AtomicU64::new(0));
     thread::scope(|scope| {
         scope.spawn(|| give_everything_back(&mut port, &stop, &given));
         let stream = connect(&client, "10.9.0.10:80", 5 * SECOND).unwrap();
-        transfer(&stream, 20_000_000);
+        transfer(&stream, count);
         stop.store(true, Ordering::Relaxed);
     });
-    let given = given.load(Ordering::Relaxed);
-    // 20 MB in at most 64 KiB a frame, and far fewer frames than 1,448-byte segments.
-    assert!((300..10_000).contains(&given), "{given} frames");
     drop((attachment, steering));
+    given.into_inner()
 }
 
 fn give_everything_back(port: &mut Port, stop: &AtomicBool, given: &AtomicU64) {
@@ -167,7 +183,8 @@ fn a_frame_for_a_virtual_ethernet_address_is_delivered_too() {
     let mut rules = web_on_the_vip();
     rules.services.insert(endpoint(Protocol::Udp, "10.9.0.10", Ports::One(5353)));
     rules.macs.insert((index, VIRTUAL));
-    let (_steering, mut attachment, mut port) = director.run(move || attached(&rules));
+    let (_steering, mut attachment, mut port) =
+        director.run(move || attached(&rules, Backend::Ring));
     attachment.listen(&[VIRTUAL].into()).unwrap();
     client.ip("neigh add 10.9.0.10 lladdr 00:00:5e:00:01:32 dev c0");
     client.run(|| {
@@ -186,12 +203,15 @@ fn a_frame_for_a_virtual_ethernet_address_is_delivered_too() {
 
 #[test]
 fn answers_to_neighbour_resolution_reach_both() {
-    let (_client, director) = client_and_director();
-    let (_steering, _attachment, mut port) = director.run(|| attached(&web_on_the_vip()));
-    director.sh("ping -c 1 -W 2 10.9.0.2");
-    let frames = received(&mut port, 1000);
-    let reply = |frame: &Vec<u8>| frame[12..14] == [8, 6] && frame[21] == 2;
-    assert!(frames.iter().any(reply), "{frames:02x?}");
+    for backend in [Backend::Ring, Backend::Pnet, Backend::Xdp] {
+        let (_client, director) = client_and_director();
+        let (_steering, _attachment, mut port) =
+            director.run(move || attached(&web_on_the_vip(), backend));
+        director.sh("ping -c 1 -W 2 10.9.0.2");
+        let frames = received(&mut port, 1000);
+        let reply = |frame: &Vec<u8>| frame[12..14] == [8, 6] && frame[21] == 2;
+        assert!(frames.iter().any(reply), "{backend}: {frames:02x?}");
+    }
 }
 
 /// Starts the ignored test `name` inside and waits until it says that it has attached.
@@ -218,13 +238,16 @@ fn start_child(director: &Host, name: &'static str) -> Child {
 fn kill_9_leaves_nothing_behind() {
     let (client, director) = client_and_director();
     echo_server(&director, "10.9.0.10:80");
-    let mut child = start_child(&director, "hold_the_service_until_killed");
-    connect(&client, "10.9.0.10:80", SOON).expect_err("the child has taken the service");
-    child.kill().unwrap();
-    child.wait().unwrap();
-    connect(&client, "10.9.0.10:80", 3 * SECOND).expect("the host has it back");
-    let left = director.sh("tc filter show dev d0 ingress; tc filter show dev d0 egress");
-    assert_eq!(left, "");
+    for name in ["hold_the_service_until_killed", "hold_the_service_by_xdp_until_killed"] {
+        let mut child = start_child(&director, name);
+        connect(&client, "10.9.0.10:80", SOON).expect_err("the child has taken the service");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        connect(&client, "10.9.0.10:80", 3 * SECOND).expect("the host has it back");
+        let left = director.sh("tc filter show dev d0 ingress; tc filter show dev d0 egress");
+        assert_eq!(left, "");
+        assert!(!director.sh("ip -d link show dev d0").contains("xdp"));
+    }
 }
 
 #[test]
@@ -275,7 +298,7 @@ fn by_filters() -> (Steering, Guard, Port) {
 #[test]
 #[ignore = "the process that another test kills"]
 fn hold_the_service_until_killed() {
-    let _held = attached(&web_on_the_vip());
+    let _held = attached(&web_on_the_vip(), Backend::Ring);
     println!("attached");
     thread::sleep(30 * SECOND);
 }
@@ -284,6 +307,14 @@ fn hold_the_service_until_killed() {
 #[ignore = "the process that another test kills"]
 fn hold_the_service_by_filters_until_killed() {
     let _held = by_filters();
+    println!("attached");
+    thread::sleep(30 * SECOND);
+}
+
+#[test]
+#[ignore = "the process that another test kills"]
+fn hold_the_service_by_xdp_until_killed() {
+    let _held = attached(&web_on_the_vip(), Backend::Xdp);
     println!("attached");
     thread::sleep(30 * SECOND);
 }

@@ -1,0 +1,315 @@
+//! XDP sockets as a worker's port.
+
+use super::memory::LONGEST;
+use super::rings::{Consumer, Producer};
+use super::socket::{ENTRIES, Rings, Socket};
+use crate::io::offload::{Workshop, finish_checksum, recognise};
+use crate::io::ring::RingReceive;
+use crate::io::{BATCH, Batch, Receive, Sent, Transmit};
+use crate::packet_path::{Frame, Segmentation};
+use crate::table::PortId;
+use arrayvec::ArrayVec;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Every how many turns the packet socket comes first, so that a busy XDP socket does not starve it.
+const TAP_FIRST_EVERY: u32 = 16;
+
+/// Every how many turns the kernel is asked what was lost.
+const ASK_EVERY: u32 = 256;
+
+/// Every how many empty turns the sockets are asked whether the interface is still there.
+const CHECK_EVERY: u32 = 16;
+
+/// One queue's reception.
+struct Queue {
+    socket: Arc<Socket>,
+    fill: Producer<u64>,
+    receive: Consumer<libc::xdp_desc>,
+    /// Chunks of the batch that the worker holds, in its order.
+    held: ArrayVec<u64, BATCH>,
+    /// Chunks that the fill ring should have and has not.
+    wanting: u32,
+    lost: u64,
+}
+
+impl Queue {
+    fn new(socket: Arc<Socket>, fill: Producer<u64>, receive: Consumer<libc::xdp_desc>) -> Self {
+        let held = ArrayVec::new();
+        let mut queue = Self { socket, fill, receive, held, wanting: ENTRIES, lost: 0 };
+        queue.refill();
+        queue
+    }
+
+    /// Takes waiting frames.
+    ///
+    /// # Safety
+    /// The frames must be gone when [`Queue::release`] is called.
+    unsafe fn receive<'r>(&mut self, batch: &mut Batch<'r>, port: PortId) {
+        while !batch.is_full() {
+            let Some(descriptor) = self.receive.pop() else { break };
+            // SAFETY: the kernel handed the chunk over with this descriptor; it is put back into the
+            // fill ring, or given to a transmitter, by `release` only.
+            let frame = unsafe { self.socket.memory.frame(descriptor.addr, descriptor.len, port) };
+            match frame {
+                Some(frame) => {
+                    batch.push(frame);
+                    self.held.push(descriptor.addr);
+                }
+                // The kernel never does that; the chunk is found again when the socket is closed.
+                None => self.lost += 1,
+            }
+        }
+        if !batch.is_empty() {
+            self.receive.publish();
+        }
+    }
+
+    fn release(&mut self, kept: u64) {
+        for (index, address) in self.held.drain(..).enumerate() {
+            if kept & 1 << index != 0 || !self.fill.push(address) {
+                self.wanting += 1;
+            }
+        }
+        self.refill();
+    }
+
+    /// Makes up for chunks that went to transmitters.
+    fn refill(&mut self) {
+        if self.wanting > 0 {
+            let mut pool = self.socket.memory.pool();
+            while self.wanting > 0 {
+                let Some(chunk) = pool.take(self.socket.owner) else { break };
+                if !self.fill.push(chunk) {
+                    pool.give_back(chunk, self.socket.owner);
+                    break;
+                }
+                self.wanting -= 1;
+            }
+        }
+        self.fill.publish();
+        if self.fill.ring().wants_wakeup() {
+            self.socket.wake_receiver();
+        }
+    }
+
+    fn lost(&mut self) -> u64 {
+        let now = self.socket.lost();
+        let before = std::mem::replace(&mut self.lost, now);
+        now.saturating_sub(before)
+    }
+}
+
+/// The receiving half: the worker's queues, and a packet socket for what passes them by.
+pub struct XdpReceive {
+    queues: Vec<Queue>,
+    /// Where the last batch came from; the packet socket when beyond the queues.
+    last: usize,
+    tap: RingReceive,
+    waiting: Epoll,
+    port: PortId,
+    /// The MTU, on interfaces whose frames may come unfinished.
+    unfinished: Option<usize>,
+    turns: u32,
+    empty_turns: u32,
+}
+
+impl XdpReceive {
+    /// Receives from these sockets and this packet socket.
+    ///
+    /// # Errors
+    /// When the process has no descriptor left.
+    pub fn new(
+        sockets: Vec<(Arc<Socket>, Producer<u64>, Consumer<libc::xdp_desc>)>,
+        tap: RingReceive,
+        port: PortId,
+        unfinished: Option<usize>,
+    ) -> io::Result<Self> {
+        let waiting = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        let readable = || EpollEvent::new(EpollFlags::EPOLLIN, 0);
+        waiting.add(tap.socket().as_fd(), readable())?;
+        for (socket, ..) in &sockets {
+            let descriptor: OwnedFd = socket.duplicate()?;
+            waiting.add(descriptor.as_fd(), readable())?;
+        }
+        let queues: Vec<Queue> = sockets.into_iter().map(|(s, f, r)| Queue::new(s, f, r)).collect();
+        let (last, turns, empty_turns) = (queues.len(), 0, 0);
+        Ok(Self { queues, last, tap, waiting, port, unfinished, turns, empty_turns })
+    }
+
+    fn check(&mut self) -> io::Result<()> {
+        self.empty_turns = self.empty_turns.wrapping_add(1);
+        for queue in &self.queues {
+            // What a busy driver left in the transmit ring would wait for the next frame otherwise.
+            if queue.socket.unsent.load(Ordering::Relaxed) {
+                queue.socket.send_once()?;
+            }
+        }
+        let ask = self.empty_turns % CHECK_EVERY == 1;
+        if ask && self.queues.iter().any(|queue| !queue.socket.is_bound()) {
+            return Err(io::Error::from_raw_os_error(libc::ENODEV));
+        }
+        Ok(())
+    }
+}
+
+impl Receive for XdpReceive {
+    fn receive<'r>(&'r mut self, batch: &mut Batch<'r>) -> io::Result<()> {
+        self.release(0);
+        self.turns = self.turns.wrapping_add(1);
+        let count = self.queues.len();
+        if self.turns % TAP_FIRST_EVERY != 0 {
+            for step in 1..=count {
+                let index = (self.last + step) % count;
+                let Some(queue) = self.queues.get_mut(index) else { continue };
+                // SAFETY: frames of `batch` borrow `self` for 'r, so they are gone before `release`
+                // can be called.
+                unsafe { queue.receive(batch, self.port) };
+                if batch.is_empty() {
+                    continue;
+                }
+                self.last = index;
+                if let Some(mtu) = self.unfinished {
+                    batch.iter_mut().for_each(|frame| recognise(frame, mtu));
+                }
+                return Ok(());
+            }
+            self.check()?;
+        }
+        self.last = count;
+        self.tap.receive(batch)
+    }
+
+    fn release(&mut self, kept: u64) {
+        match self.queues.get_mut(self.last) {
+            Some(queue) => queue.release(kept),
+            None => self.tap.release(kept),
+        }
+    }
+
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.waiting.0.as_fd())
+    }
+
+    fn missed(&mut self) -> u64 {
+        let missed = self.tap.missed();
+        if self.turns % ASK_EVERY != 0 {
+            return missed;
+        }
+        missed + self.queues.iter_mut().map(Queue::lost).sum::<u64>()
+    }
+}
+
+/// The sending half: one of the worker's queues.
+pub struct XdpTransmit {
+    socket: Arc<Socket>,
+    transmit: Producer<libc::xdp_desc>,
+    completion: Consumer<u64>,
+    workshop: Workshop,
+    /// Bytes of the longest frame that the interface takes.
+    longest: usize,
+}
+
+impl XdpTransmit {
+    /// Sends by this socket, frames of up to `mtu` bytes of IP packet.
+    pub fn new(
+        socket: Arc<Socket>,
+        transmit: Producer<libc::xdp_desc>,
+        completion: Consumer<u64>,
+        mtu: usize,
+    ) -> Self {
+        let longest = (mtu + 18).min(LONGEST);
+        Self { socket, transmit, completion, workshop: Workshop::default(), longest }
+    }
+
+    /// Takes back the chunks that have been sent.
+    fn reap(&mut self) {
+        let mut pool = self.socket.memory.pool();
+        let mut any = false;
+        while let Some(address) = self.completion.pop() {
+            pool.give_back(address, self.socket.owner);
+            any = true;
+        }
+        if any {
+            self.completion.publish();
+        }
+    }
+
+    /// Sends a frame where it lies. False when it has to be copied.
+    fn send_in_place(&mut self, frame: &mut Frame<'_>, bit: u64, sent: &mut Sent) -> bool {
+        let Some(chunk) = self.socket.memory.chunk_of(frame) else { return false };
+        if frame.offload.segmentation != Segmentation::None {
+            return false;
+        }
+        finish_checksum(frame);
+        let address = chunk + frame.offset() as u64;
+        let descriptor = libc::xdp_desc { addr: address, len: frame.len() as u32, options: 0 };
+        if frame.len() > self.longest {
+            sent.refused |= bit;
+        } else if self.transmit.push(descriptor) {
+            self.socket.memory.pool().assign(chunk, self.socket.owner);
+            sent.kept |= bit;
+        } else {
+            sent.full |= bit;
+        }
+        true
+    }
+
+    /// Copies a frame, or the segments that it stands for.
+    fn send_copy(&mut self, frame: &mut Frame<'_>, bit: u64, sent: &mut Sent) {
+        let (socket, transmit, longest) = (&self.socket, &mut self.transmit, self.longest);
+        let understood = self.workshop.finished(frame, |bytes| {
+            if bytes.len() > longest {
+                sent.refused |= bit;
+                return;
+            }
+            let mut pool = socket.memory.pool();
+            let Some(chunk) = pool.take(socket.owner) else {
+                sent.full |= bit;
+                return;
+            };
+            // SAFETY: the chunk was free and is this socket's now.
+            let stored = unsafe { socket.memory.store(chunk, bytes) };
+            let pushed = stored.is_some_and(|addr| {
+                transmit.push(libc::xdp_desc { addr, len: bytes.len() as u32, options: 0 })
+            });
+            if !pushed {
+                pool.give_back(chunk, socket.owner);
+                sent.full |= bit;
+            }
+        });
+        if !understood {
+            sent.refused |= bit;
+        }
+    }
+}
+
+impl Transmit for XdpTransmit {
+    fn send(&mut self, frames: &mut [Frame<'_>], selected: u64) -> io::Result<Sent> {
+        let mut sent = Sent::default();
+        self.reap();
+        for (index, frame) in frames.iter_mut().enumerate().take(BATCH) {
+            let bit = 1u64 << index;
+            if selected & bit != 0 && !self.send_in_place(frame, bit, &mut sent) {
+                self.send_copy(frame, bit, &mut sent);
+            }
+        }
+        self.transmit.publish();
+        self.socket.kick(&self.transmit)?;
+        Ok(sent)
+    }
+}
+
+/// Takes a socket's rings apart.
+pub fn halves(
+    socket: Socket,
+    rings: Rings,
+    mtu: usize,
+) -> ((Arc<Socket>, Producer<u64>, Consumer<libc::xdp_desc>), XdpTransmit) {
+    let socket = Arc::new(socket);
+    let transmit = XdpTransmit::new(Arc::clone(&socket), rings.transmit, rings.completion, mtu);
+    ((socket, rings.fill, rings.receive), transmit)
+}
