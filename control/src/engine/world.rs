@@ -130,28 +130,22 @@ impl World {
     }
 
     fn attach(&mut self, port: PortId, name: &str, backend: AttachedBy, now: Duration) {
-        let wanted = match backend {
-            AttachedBy::Auto => Ok(None),
-            AttachedBy::Ring => Ok(Some(Backend::Ring)),
-            AttachedBy::Xdp => Err("this build has no XDP backend; use \"auto\" or \"ring\""),
-            AttachedBy::Pnet => Ok(Some(Backend::Pnet)),
+        let backend = match backend {
+            AttachedBy::Auto => None,
+            AttachedBy::Ring => Some(Backend::Ring),
+            AttachedBy::Xdp => Some(Backend::Xdp),
+            AttachedBy::Pnet => Some(Backend::Pnet),
         };
-        let failed = |reason: String| PortStatus::Failed { reason, since: now };
-        let status = match wanted {
-            Err(reason) => failed(reason.to_owned()),
-            Ok(backend) => {
-                let request = Attach {
-                    interface: name,
-                    port,
-                    backend,
-                    workers: self.dataplane.workers(),
-                    steering: self.steering.as_ref().ok(),
-                };
-                match attach(&request) {
-                    Ok((attachment, ports)) => self.attached(port, attachment, ports),
-                    Err(error) => failed(with_causes(&error)),
-                }
-            }
+        let request = Attach {
+            interface: name,
+            port,
+            backend,
+            workers: self.dataplane.workers(),
+            steering: self.steering.as_ref().ok(),
+        };
+        let status = match attach(&request) {
+            Ok((attachment, ports)) => self.attached(port, attachment, ports),
+            Err(error) => PortStatus::Failed { reason: with_causes(&error), since: now },
         };
         // The loop reads this before anything else; it cannot be gone while it acts.
         let _ = self.loopback.send(Event::PortOpened { port, status });

@@ -24,6 +24,13 @@ const ASK_EVERY: u32 = 256;
 /// Every how many empty turns the sockets are asked whether the interface is still there.
 const CHECK_EVERY: u32 = 16;
 
+/// The receiving half of one socket.
+pub struct Receiving {
+    socket: Arc<Socket>,
+    fill: Producer<u64>,
+    receive: Consumer<libc::xdp_desc>,
+}
+
 /// One queue's reception.
 struct Queue {
     socket: Arc<Socket>,
@@ -37,7 +44,7 @@ struct Queue {
 }
 
 impl Queue {
-    fn new(socket: Arc<Socket>, fill: Producer<u64>, receive: Consumer<libc::xdp_desc>) -> Self {
+    fn new(Receiving { socket, fill, receive }: Receiving) -> Self {
         let held = ArrayVec::new();
         let mut queue = Self { socket, fill, receive, held, wanting: ENTRIES, lost: 0 };
         queue.refill();
@@ -123,7 +130,7 @@ impl XdpReceive {
     /// # Errors
     /// When the process has no descriptor left.
     pub fn new(
-        sockets: Vec<(Arc<Socket>, Producer<u64>, Consumer<libc::xdp_desc>)>,
+        sockets: Vec<Receiving>,
         tap: RingReceive,
         port: PortId,
         unfinished: Option<usize>,
@@ -131,11 +138,11 @@ impl XdpReceive {
         let waiting = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let readable = || EpollEvent::new(EpollFlags::EPOLLIN, 0);
         waiting.add(tap.socket().as_fd(), readable())?;
-        for (socket, ..) in &sockets {
+        for Receiving { socket, .. } in &sockets {
             let descriptor: OwnedFd = socket.duplicate()?;
             waiting.add(descriptor.as_fd(), readable())?;
         }
-        let queues: Vec<Queue> = sockets.into_iter().map(|(s, f, r)| Queue::new(s, f, r)).collect();
+        let queues: Vec<Queue> = sockets.into_iter().map(Queue::new).collect();
         let (last, turns, empty_turns) = (queues.len(), 0, 0);
         Ok(Self { queues, last, tap, waiting, port, unfinished, turns, empty_turns })
     }
@@ -161,7 +168,7 @@ impl Receive for XdpReceive {
         self.release(0);
         self.turns = self.turns.wrapping_add(1);
         let count = self.queues.len();
-        if self.turns % TAP_FIRST_EVERY != 0 {
+        if !self.turns.is_multiple_of(TAP_FIRST_EVERY) {
             for step in 1..=count {
                 let index = (self.last + step) % count;
                 let Some(queue) = self.queues.get_mut(index) else { continue };
@@ -196,7 +203,7 @@ impl Receive for XdpReceive {
 
     fn missed(&mut self) -> u64 {
         let missed = self.tap.missed();
-        if self.turns % ASK_EVERY != 0 {
+        if !self.turns.is_multiple_of(ASK_EVERY) {
             return missed;
         }
         missed + self.queues.iter_mut().map(Queue::lost).sum::<u64>()
@@ -304,12 +311,9 @@ impl Transmit for XdpTransmit {
 }
 
 /// Takes a socket's rings apart.
-pub fn halves(
-    socket: Socket,
-    rings: Rings,
-    mtu: usize,
-) -> ((Arc<Socket>, Producer<u64>, Consumer<libc::xdp_desc>), XdpTransmit) {
+pub fn halves(socket: Socket, rings: Rings, mtu: usize) -> (Receiving, XdpTransmit) {
     let socket = Arc::new(socket);
-    let transmit = XdpTransmit::new(Arc::clone(&socket), rings.transmit, rings.completion, mtu);
-    ((socket, rings.fill, rings.receive), transmit)
+    let Rings { fill, receive, transmit, completion } = rings;
+    let transmit = XdpTransmit::new(Arc::clone(&socket), transmit, completion, mtu);
+    (Receiving { socket, fill, receive }, transmit)
 }
