@@ -6,6 +6,8 @@
 //! keys and how they are exchanged, `link` is TLS and framing, `task` runs it all.
 
 pub mod connection;
+pub mod identity;
 pub mod message;
+pub mod pairing;
 pub mod records;
 pub mod replica;
