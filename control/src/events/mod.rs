@@ -277,3 +277,6 @@ pub fn decide(state: &mut State, event: Event, senses: &Senses<'_>, out: &mut Ve
         Event::StopAsked => config_committed::stop(state, out),
     }
 }
+
+#[cfg(test)]
+mod tests;

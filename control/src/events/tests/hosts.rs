@@ -1,0 +1,136 @@
+//! Links, ports, neighbours, roles.
+
+use super::*;
+use crate::host::{Address, Neighbour, NeighbourState};
+use dataplane::table::Prefix;
+
+fn host(links: &[(u32, &str)]) -> Arc<HostState> {
+    let link = |name: &str| Link {
+        name: name.into(),
+        mac: Some([2, 0, 0, 0, 0, 1]),
+        mtu: 1500,
+        controller: None,
+        loopback: false,
+        up: true,
+        carrier: true,
+    };
+    let links = links.iter().map(|(index, name)| (*index, link(name))).collect();
+    Arc::new(HostState { links, ..HostState::default() })
+}
+
+fn attached(director: &mut Director) -> Vec<(PortId, String)> {
+    let found = director.others.iter().filter_map(|action| match action {
+        Action::Attach { port, name, .. } => Some((*port, name.clone())),
+        _ => None,
+    });
+    let found = found.collect();
+    director.others.clear();
+    found
+}
+
+fn works(port: PortId) -> Event {
+    let status = PortStatus::Attached {
+        backend: "packet ring".into(),
+        reason: "it works".into(),
+        unguarded: None,
+    };
+    Event::PortOpened { port, status }
+}
+
+#[test]
+fn links_are_attached_as_they_come_and_detached_as_they_go() {
+    let mut director = Director::new(Some(web(&[1])));
+    director.happen(Event::HostChanged(host(&[(2, "eth0")])));
+    assert_eq!(attached(&mut director), [(PortId(0), "eth0".to_owned())]);
+    director.happen(works(PortId(0)));
+    assert_eq!(director.said(Kind::Interface).len(), 1);
+    director.happen(Event::HostChanged(host(&[(2, "eth0"), (3, "eth1")])));
+    assert_eq!(attached(&mut director), [(PortId(1), "eth1".to_owned())]);
+    director.happen(Event::HostChanged(host(&[(3, "eth1")])));
+    assert!(director.others.iter().any(|a| matches!(a, Action::Detach(PortId(0)))));
+}
+
+#[test]
+fn a_lost_port_is_tried_again() {
+    let mut director = Director::new(Some(web(&[1])));
+    director.happen(Event::HostChanged(host(&[(2, "eth0")])));
+    director.happen(works(PortId(0)));
+    director.happen(Event::PortLost(PortId(0)));
+    attached(&mut director);
+    director.pass(30);
+    assert_eq!(attached(&mut director).len(), 1);
+    let failed = || PortStatus::Failed { reason: "no".into(), since: Duration::from_secs(30) };
+    director.happen(Event::PortOpened { port: PortId(0), status: failed() });
+    let said = director.said(Kind::Interface).len();
+    director.pass(30);
+    director.happen(Event::PortOpened { port: PortId(0), status: failed() });
+    assert_eq!(director.said(Kind::Interface).len(), said + 1, "opening again is news once");
+}
+
+#[test]
+fn the_kernel_is_asked_for_neighbours_that_packets_need() {
+    let mut director = Director::new(Some(web(&[1])));
+    director.happen(Event::HostChanged(host(&[(7, "eth0")])));
+    director.happen(works(PortId(0)));
+    director.others.clear();
+    let address = [10, 0, 0, 1].into();
+    director.happen(Event::NeighbourNeeded { port: PortId(0), address });
+    assert!(matches!(director.others[..], [Action::Resolve { link: 7, .. }]));
+    director.others.clear();
+    let seen = Event::NeighbourSeen { port: PortId(0), address, mac: [9; 6] };
+    director.happen(seen.clone());
+    assert!(matches!(director.others[..], [Action::PublishHops(_)]));
+    director.happen(seen);
+    assert_eq!(director.others.len(), 1, "no news");
+    director.happen(Event::NeighbourNeeded { port: PortId(9), address });
+    assert_eq!(director.others.len(), 1, "no such port");
+}
+
+#[test]
+fn stale_neighbours_of_real_servers_are_confirmed() {
+    let mut director = Director::new(Some(web(&[1])));
+    let mut picture = HostState::clone(&host(&[(7, "eth0")]));
+    let stale = Neighbour { mac: [9; 6], state: NeighbourState::Stale };
+    picture.neighbours.insert((7, [10, 0, 0, 1].into()), stale);
+    picture.neighbours.insert((7, [10, 0, 0, 77].into()), stale);
+    let prefix = Prefix { address: [10, 0, 0, 254].into(), length: 24 };
+    picture.addresses.push(Address { link: 7, prefix });
+    director.happen(Event::HostChanged(Arc::new(picture)));
+    director.happen(works(PortId(0)));
+    director.others.clear();
+    director.pass(20);
+    let asked: Vec<_> = director
+        .others
+        .iter()
+        .filter_map(|action| match action {
+            Action::Resolve { address, .. } => Some(*address),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(asked, [IpAddr::from([10, 0, 0, 1])], "the one that packets go by");
+}
+
+#[test]
+fn a_backup_is_silent_and_a_master_answers_with_the_virtual_mac() {
+    let mut director = Director::new(Some(web(&[1])));
+    let mac = [0, 0, 0x5e, 0, 1, 50];
+    let address: IpAddr = [192, 0, 2, 1].into();
+    let role = |role| Event::RolesChanged {
+        instance: "outside".into(),
+        interface: "eth0".into(),
+        macs: vec![mac],
+        roles: vec![(address, role)],
+        reason: "test".into(),
+    };
+    director.happen(role(Role::Backup));
+    assert!(director.table.owned(&address).is_none());
+    director.happen(role(Role::Master(mac)));
+    assert_eq!(director.table.owned(&address).map(|owned| owned.mac), Some(Some(mac)));
+    director.happen(Event::HostChanged(host(&[(7, "eth0")])));
+    let steered = director.others.iter().rev().find_map(|action| match action {
+        Action::Steer(rules) => Some(rules.clone()),
+        _ => None,
+    });
+    assert!(steered.expect("steered").macs.contains(&(7, mac)));
+    assert_eq!(director.said(Kind::Mastership).len(), 2);
+}
