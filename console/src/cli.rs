@@ -102,3 +102,4 @@ fn demonstrate(arguments: &demo::DemoArguments) -> ExitCode {
         ExitCode::FAILURE
     })
 }
+pub mod ipvsadm;
