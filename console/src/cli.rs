@@ -3,6 +3,7 @@
 mod config;
 pub mod demo;
 mod generate;
+pub mod ipvsadm;
 mod notify;
 mod operate;
 mod print;
