@@ -70,6 +70,8 @@ async fn daemon(arguments: &RunArguments, socket: &Path) -> Result<(), Failure> 
     let settings = Settings { state: arguments.state.clone(), capacity, file };
     let mut running = start(settings).await?;
     let handle = running.handle().clone();
+    // The first question is answered when the first interfaces are attached.
+    handle.query(|_, _| ()).await?;
     let stop = CancellationToken::new();
     let mut api = tokio::spawn(web::serve(handle.clone(), bound, stop.clone()));
     tracing::info!(socket = %socket.display(), "ready");
