@@ -103,4 +103,3 @@ fn demonstrate(arguments: &demo::DemoArguments) -> ExitCode {
         ExitCode::FAILURE
     })
 }
-pub mod ipvsadm;
