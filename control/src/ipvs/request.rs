@@ -162,7 +162,7 @@ pub struct TimeoutSpec {
 
 impl Request {
     /// Whether it can change the configuration document.
-    pub const fn edits(&self) -> bool {
+    pub fn edits(&self) -> bool {
         match self {
             Self::AddService { .. }
             | Self::EditService { .. }
@@ -171,8 +171,7 @@ impl Request {
             | Self::EditServer { .. }
             | Self::DeleteServer { .. }
             | Self::Flush
-            | Self::SetTimeouts(_)
-            | Self::Batch(_) => true,
+            | Self::SetTimeouts(_) => true,
             Self::ZeroService { .. }
             | Self::ZeroAll
             | Self::StartDaemon(_)
@@ -183,6 +182,7 @@ impl Request {
             | Self::Timeouts
             | Self::Daemons
             | Self::Connections { .. } => false,
+            Self::Batch(requests) => requests.iter().any(Self::edits),
         }
     }
 }

@@ -247,6 +247,13 @@ fn only_what_changes_the_document_asks_for_a_commit() {
 }
 
 #[test]
+fn a_batch_edits_when_one_of_its_requests_does() {
+    let lists = || vec![Request::Info, Request::Services];
+    assert!(!Request::Batch(lists()).edits());
+    assert!(Request::Batch([lists(), vec![Request::Flush]].concat()).edits());
+}
+
+#[test]
 fn timeouts_of_zero_stay() {
     let mut director = Director::default();
     let wanted = TimeoutSpec { tcp: 5, tcp_fin: 0, udp: 7 };

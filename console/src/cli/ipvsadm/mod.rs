@@ -25,12 +25,13 @@ mod text;
 mod tunnel;
 
 pub use command::{Command, Style, View};
-pub use director::{Daemon, Director, Unreachable};
+pub use director::{Director, Unreachable};
 pub use message::Failure;
 pub use names::{Names, SystemNames};
 pub use parse::parse;
 pub use session::Session;
 
+use crate::client::Client;
 use std::ffi::OsString;
 use std::io::{self, BufWriter};
 use std::path::Path;
@@ -50,7 +51,7 @@ pub fn run(
         arguments.into_iter().map(|word| word.to_string_lossy().into_owned()).collect();
     let mut session = Session {
         program,
-        director: &mut Daemon::new(socket),
+        director: &mut Client::new(socket),
         names: &SystemNames::default(),
         input: &mut io::stdin().lock(),
         output: &mut BufWriter::new(io::stdout().lock()),

@@ -87,13 +87,13 @@ fn save_and_restore_scripts_are_the_scripts_of_debian() {
 fn without_a_daemon_commands_fail_and_help_does_not() {
     let nowhere = std::path::Path::new("/nonexistent/viaduct.sock");
     for line in ["-Ln", "", "-C", "-L -c", "-S", "-A -t 192.0.2.1:80"] {
-        let outcome = ipvsadm(&mut Daemon::new(nowhere), line);
+        let outcome = ipvsadm(&mut Client::new(nowhere), line);
         assert_eq!((outcome.output.as_str(), outcome.code), ("", 2), "{line}");
         assert!(outcome.errors.starts_with("Can't initialize ipvs: "), "{line}");
         assert!(outcome.errors.contains("/nonexistent/viaduct.sock: No such file"), "{line}");
     }
     for line in ["-h", "-v"] {
-        assert_eq!(ipvsadm(&mut Daemon::new(nowhere), line).code, 0);
+        assert_eq!(ipvsadm(&mut Client::new(nowhere), line).code, 0);
     }
 }
 
