@@ -2,6 +2,7 @@
 
 use crate::engine::{Ask, Keeper, Message, Outcome, Refusal, State, Ticket};
 use crate::events::{Event, Packets, Record};
+use crate::health::task::{CheckView, Checker};
 use crate::ipvs;
 use crate::model::Document;
 use crate::store::{Backup, Revision, RevisionInfo, StoreError};
@@ -31,6 +32,7 @@ pub struct Handle {
     follow: watch::Receiver<Arc<Document>>,
     keeper: Keeper,
     dataplane: Arc<Dataplane>,
+    checker: Checker,
 }
 
 /// The configuration as it stood after the last event.
@@ -85,8 +87,9 @@ impl Handle {
         follow: watch::Receiver<Arc<Document>>,
         keeper: Keeper,
         dataplane: Arc<Dataplane>,
+        checker: Checker,
     ) -> Self {
-        Self { inbox, snapshot, listeners, follow, keeper, dataplane }
+        Self { inbox, snapshot, listeners, follow, keeper, dataplane, checker }
     }
 
     /// The configuration as it stands.
@@ -331,6 +334,16 @@ impl Handle {
         let restored = self.keeper.with(move |store| store.restore_records(&backup)).await;
         restored.and_then(|done| done).map_err(refused)?;
         self.apply(document, author, "restored from a backup", None).await
+    }
+
+    /// The health checks: what each asks, believes, and found last.
+    pub async fn checks(&self) -> Vec<CheckView> {
+        self.checker.look().await
+    }
+
+    /// Has the checks read their certificate files anew.
+    pub async fn reload_checks(&self) {
+        self.checker.reload().await;
     }
 
     /// The daemon's status.

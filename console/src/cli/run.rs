@@ -67,7 +67,8 @@ async fn daemon(arguments: &RunArguments, socket: &Path) -> Result<(), Failure> 
     }
     let bound = Socket::bind(socket)?;
     let capacity = Capacity { workers: workers(), ..Capacity::default() };
-    let settings = Settings { state: arguments.state.clone(), capacity, file };
+    let host = crate::web::api::host_name();
+    let settings = Settings { state: arguments.state.clone(), host, capacity, file };
     let mut running = start(settings).await?;
     let handle = running.handle().clone();
     // The first question is answered when the first interfaces are attached.
@@ -143,6 +144,7 @@ fn changed_at(path: &Path) -> Option<SystemTime> {
 /// A bad file changes nothing and is reported.
 async fn apply_again(handle: &Handle, path: &Path) {
     notify("RELOADING=1");
+    handle.reload_checks().await;
     let path: PathBuf = path.to_owned();
     let read = tokio::task::spawn_blocking(move || given(&path).map_err(|error| error.to_string()));
     let text = match read.await {

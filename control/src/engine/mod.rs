@@ -4,6 +4,7 @@
 //! what packets need is published to the packet workers; nothing here waits for either.
 
 mod action;
+mod checks;
 mod keeper;
 mod ledger;
 mod moment;

@@ -1,11 +1,13 @@
 //! Starting, turning and ending the loop.
 
+use super::checks;
 use super::packets::Workers;
 use super::world::{Listening, World, with_causes};
 use super::{Drain, Keeper, Message, Moment, Outcome, State, Ticket, Trial};
 use crate::compile::RealKey;
 use crate::events::{Event, Record, Senses, Severity, decide, real_key_of};
 use crate::handle::{Handle, Snapshot};
+use crate::health::task::Checker;
 use crate::host::{HostError, HostState, Watch};
 use crate::ipvs;
 use crate::model::Document;
@@ -40,6 +42,8 @@ const RECENT: usize = 2000;
 pub struct Settings {
     /// The state directory.
     pub state: PathBuf,
+    /// The host's name, for a node that has none of its own.
+    pub host: String,
     /// Sizes of the packet path, where the document does not say.
     pub capacity: Capacity,
     /// A configuration file to start with. One that was applied already, and has not been changed
@@ -124,6 +128,10 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         loopback,
         listening: Listening::default(),
     };
+    let node = found.document.as_ref().and_then(|document| document.node.name.clone());
+    let (checker, news) = Checker::start(node.unwrap_or_else(|| settings.host.clone()));
+    let checks = checks::run(checker.clone(), news, followed.clone(), inbox.clone());
+    tokio::spawn(checks);
     let handle = Handle::new(
         inbox,
         Arc::clone(&snapshot),
@@ -131,6 +139,7 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         followed,
         keeper.clone(),
         Arc::clone(&dataplane),
+        checker,
     );
     let engine =
         Engine { state, world, started, snapshot, tickets: 0, ipvs_host: ipvs::Host::default() };

@@ -4,9 +4,10 @@ use super::ledger::Ledger;
 use super::{Action, Moment, Outcome, Ports, Refusal, Ticket};
 use crate::compile::{Generation, Ids, RealKey, Situation, Standing, compile, steering};
 use crate::events::{Kind, Record, Severity};
+use crate::health::weight::{AgentWeight, FULL, published, share};
 use crate::host::HostState;
 use crate::ipvs::KernelState;
-use crate::model::{Document, Service, VirtualAddress};
+use crate::model::{Document, OnDown, QuorumUnit, Real, Service, VirtualAddress};
 use crate::store::{Found, RevisionInfo};
 use dataplane::packet_path::Capacity;
 use dataplane::table::{Mac, PortId, RealId};
@@ -18,6 +19,9 @@ use std::time::Duration;
 
 /// Records kept at hand for `show events`.
 const RECENT: usize = 2000;
+
+/// How often weights grow while a server starts slowly.
+const WARMING_STEP: Duration = Duration::from_secs(1);
 
 /// All that control knows.
 #[derive(Debug)]
@@ -76,6 +80,10 @@ pub struct State {
     pub ids_due: Duration,
     /// Why the store takes nothing, while it does not.
     pub store_trouble: Option<String>,
+    /// The steady clock at the last event.
+    pub steady: Duration,
+    /// Whether some server starts slowly.
+    pub warming: bool,
     /// Whether the daemon is shutting down: nothing is accepted any more.
     pub stopping: bool,
 }
@@ -152,8 +160,10 @@ pub struct HealthView {
     pub reason: String,
     /// Since when, in milliseconds since 1970.
     pub since: u64,
-    /// The weight to give it instead of its own: slow start, or its agent's word.
-    pub weight: Option<u32>,
+    /// The weight that its agent asks for.
+    pub agent: Option<AgentWeight>,
+    /// When it came back, on the steady clock, while it starts slowly.
+    pub warming_since: Option<Duration>,
 }
 
 /// A real server taken out by an operator.
@@ -207,6 +217,8 @@ impl State {
             estimate_due: Duration::ZERO,
             ids_due: Duration::ZERO,
             store_trouble: None,
+            steady: Duration::ZERO,
+            warming: false,
             stopping: false,
         }
     }
@@ -219,6 +231,9 @@ impl State {
         }
         if let Some(burst) = &self.burst {
             next = next.min(burst.settles());
+        }
+        if self.warming {
+            next = next.min(self.steady + WARMING_STEP);
         }
         next
     }
@@ -258,31 +273,62 @@ impl State {
     fn update_situation(&mut self) {
         let running = Arc::clone(&self.running);
         self.situation.standings.clear();
+        self.warming = false;
         for service in &running.services {
-            for real in &service.reals {
-                let key = (service.address, real.address);
-                if let Some(standing) = self.standing(service, &key) {
-                    self.situation.standings.insert(key, standing);
-                }
-            }
+            self.update_standings(service);
             self.update_quorum(service);
         }
         let exists = |address: &VirtualAddress| running.service_at(address).is_some();
         self.situation.down.retain(exists);
     }
 
-    fn standing(&self, service: &Service, key: &RealKey) -> Option<Standing> {
-        if self.maintenance.contains_key(key) {
+    /// How a service's real servers differ from the document: dead, drained, weighed by their
+    /// agents, starting slowly.
+    fn update_standings(&mut self, service: &Service) {
+        let mut live = Vec::new();
+        for real in &service.reals {
+            let key = (service.address, real.address);
+            if let Some(standing) = self.absence(service, real) {
+                self.situation.standings.insert(key, standing);
+                continue;
+            }
+            let health = self.health.get(&key);
+            let weight = match health.and_then(|health| health.agent) {
+                Some(agent) => agent.of(real.weight),
+                None => real.weight,
+            };
+            let slow_start =
+                service.check_of(real).map_or(Duration::ZERO, |check| check.slow_start);
+            let share = match health.and_then(|health| health.warming_since) {
+                Some(since) => share(self.steady.saturating_sub(since), slow_start),
+                None => FULL,
+            };
+            live.push((key, real.weight, weight, share));
+        }
+        self.warming |= live.iter().any(|(_, _, _, share)| *share < FULL);
+        // Almost always nobody is weighed: then weights stay as they are, however large.
+        if live.iter().all(|(_, own, weight, share)| own == weight && *share >= FULL) {
+            return;
+        }
+        let shares: Vec<_> = live.iter().map(|(_, _, weight, share)| (*weight, *share)).collect();
+        for ((key, own, _, _), weight) in live.iter().zip(published(&shares)) {
+            if weight != *own {
+                self.situation.standings.insert(*key, Standing::Weight(weight));
+            }
+        }
+    }
+
+    /// Why a real server takes no new connections, if it does not.
+    fn absence(&self, service: &Service, real: &Real) -> Option<Standing> {
+        let key = (service.address, real.address);
+        if self.maintenance.contains_key(&key) {
             return Some(Standing::Weight(0));
         }
-        let health = self.health.get(key)?;
-        if health.up {
-            return health.weight.map(Standing::Weight);
-        }
-        let check = service.real(&key.1).and_then(|real| service.check_of(real))?;
+        let check = service.check_of(real)?;
+        self.health.get(&key).filter(|health| !health.up)?;
         Some(match check.on_down {
-            crate::model::OnDown::Quiesce => Standing::Weight(0),
-            crate::model::OnDown::Remove => Standing::Removed,
+            OnDown::Quiesce => Standing::Weight(0),
+            OnDown::Remove => Standing::Removed,
         })
     }
 
@@ -295,8 +341,8 @@ impl State {
             up && !self.maintenance.contains_key(&key)
         });
         let count: u64 = match service.quorum.unit {
-            crate::model::QuorumUnit::Servers => live.filter(|real| real.weight > 0).count() as u64,
-            crate::model::QuorumUnit::Weight => live.map(|real| u64::from(real.weight)).sum(),
+            QuorumUnit::Servers => live.filter(|real| real.weight > 0).count() as u64,
+            QuorumUnit::Weight => live.map(|real| u64::from(real.weight)).sum(),
         };
         let is_down = self.situation.down.contains(&service.address);
         let needed = if is_down { service.quorum.recover } else { service.quorum.minimum };

@@ -20,6 +20,9 @@ pub(super) fn ticked(state: &mut State, senses: &Senses<'_>, out: &mut Vec<Actio
         state.burst = None;
         out.push(Action::Store(StoreCommand::Settle));
     }
+    if state.warming {
+        super::real_changed::republish(state, senses, out);
+    }
     if state.estimate_due <= now.steady {
         state.estimate_due = now.steady + ESTIMATOR_PERIOD;
         let mut kernel = std::mem::take(&mut state.kernel);

@@ -15,6 +15,7 @@ pub use server_drained::real_key_of;
 
 use crate::compile::{RealKey, Role};
 use crate::engine::{Action, Counted, Moment, PortStatus, State, Ticket};
+use crate::health::weight::AgentWeight;
 use crate::host::HostState;
 use crate::ipvs;
 use crate::model::Document;
@@ -136,12 +137,12 @@ pub enum Event {
         /// Why.
         reason: String,
     },
-    /// A server that is up gets another weight than its own, or its own again.
+    /// A server's agent asks for another weight, or no longer for one.
     RealWeighed {
         /// Which server.
         real: RealKey,
-        /// What it gets.
-        weight: Option<u32>,
+        /// What it asks for.
+        agent: Option<AgentWeight>,
     },
     /// VRRP says what this node is for some addresses.
     RolesChanged {
@@ -221,6 +222,7 @@ pub trait Packets: Counted {
 /// Decides what follows from an event.
 pub fn decide(state: &mut State, event: Event, senses: &Senses<'_>, out: &mut Vec<Action>) {
     let now = senses.now;
+    state.steady = now.steady;
     match event {
         Event::ConfigApplied { ticket, document, author, comment, confirm_within } => {
             let wish = config_committed::Wish { document, author, comment, confirm_within };
@@ -254,8 +256,8 @@ pub fn decide(state: &mut State, event: Event, senses: &Senses<'_>, out: &mut Ve
             real_changed::down(state, real, reason, senses, out);
         }
         Event::RealUp { real, reason } => real_changed::up(state, real, reason, senses, out),
-        Event::RealWeighed { real, weight } => {
-            real_changed::weighed(state, &real, weight, senses, out);
+        Event::RealWeighed { real, agent } => {
+            real_changed::weighed(state, &real, agent, senses, out);
         }
         Event::RolesChanged { instance, interface, macs, roles, reason } => {
             let change = role_changed::Change { instance, interface, macs, roles, reason };

@@ -3,6 +3,7 @@
 use super::{Kind, Senses, Severity};
 use crate::compile::RealKey;
 use crate::engine::{Action, HealthView, State};
+use crate::health::weight::AgentWeight;
 use crate::model::{ConnectionsOnDown, Service, VirtualAddress};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,10 +17,12 @@ pub(super) fn down(
 ) {
     let Some(service) = service_of(state, &real) else { return };
     let since = senses.now.unix_millis();
-    let view = HealthView { up: false, reason: reason.clone(), since, weight: None };
-    let before = state.health.insert(real, view);
-    if before.is_none_or(|before| before.up) {
-        let text = format!("{} is down: {reason}", real.1);
+    let before = state.health.get(&real);
+    let (was_up, agent) = (before.is_none_or(|b| b.up), before.and_then(|b| b.agent));
+    let text = format!("{} is down: {reason}", real.1);
+    let view = HealthView { up: false, reason, since, agent, warming_since: None };
+    state.health.insert(real, view);
+    if was_up {
         state.record(senses.now, (Severity::Warning, Kind::RealDown), &service.name, text, out);
         republish(state, senses, out);
         end_connections(state, &service, &real, out);
@@ -35,10 +38,13 @@ pub(super) fn up(
 ) {
     let Some(service) = service_of(state, &real) else { return };
     let since = senses.now.unix_millis();
-    let view = HealthView { up: true, reason: reason.clone(), since, weight: None };
-    let before = state.health.insert(real, view);
-    if before.is_none_or(|before| !before.up) {
-        let text = format!("{} is up: {reason}", real.1);
+    let before = state.health.get(&real);
+    let (was_down, agent) = (before.is_some_and(|b| !b.up), before.and_then(|b| b.agent));
+    let text = format!("{} is up: {reason}", real.1);
+    // A server that works from the start has nothing to recover from.
+    let warming_since = was_down.then_some(senses.now.steady);
+    state.health.insert(real, HealthView { up: true, reason, since, agent, warming_since });
+    if was_down {
         state.record(senses.now, (Severity::Info, Kind::RealUp), &service.name, text, out);
         republish(state, senses, out);
     }
@@ -47,12 +53,29 @@ pub(super) fn up(
 pub(super) fn weighed(
     state: &mut State,
     real: &RealKey,
-    weight: Option<u32>,
+    agent: Option<AgentWeight>,
     senses: &Senses<'_>,
     out: &mut Vec<Action>,
 ) {
-    if let Some(view) = state.health.get_mut(real).filter(|view| view.weight != weight) {
-        view.weight = weight;
+    let Some(service) = service_of(state, real) else { return };
+    let since = senses.now.unix_millis();
+    let view = state.health.entry(*real).or_insert_with(|| HealthView {
+        up: true,
+        reason: "its agent answers".to_owned(),
+        since,
+        agent: None,
+        warming_since: None,
+    });
+    if view.agent != agent {
+        view.agent = agent;
+        let text = match agent {
+            Some(AgentWeight::Absolute(weight)) => format!("{} asks for weight {weight}", real.1),
+            Some(AgentWeight::Percent(percent)) => {
+                format!("{} asks for {percent} % of its weight", real.1)
+            }
+            None => format!("{} asks for no weight of its own any more", real.1),
+        };
+        state.record(senses.now, (Severity::Info, Kind::RealUp), &service.name, text, out);
         republish(state, senses, out);
     }
 }

@@ -5,11 +5,13 @@
 mod connections;
 mod drops;
 mod interfaces;
+mod moment;
 mod services;
 mod status;
 
 pub use connections::{Chosen, ConnectionFilter, ConnectionView, ConnectionsView};
 pub use drops::DropView;
 pub use interfaces::InterfaceView;
+pub use moment::moment;
 pub use services::{DrainView, RealView, ServiceView, State as RealState, TrafficView};
 pub use status::StatusView;

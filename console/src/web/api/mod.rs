@@ -10,7 +10,7 @@ pub use answer::{Failure, Problem};
 pub use caller::Caller;
 pub use config::{Applied, Compared, RollbackWish};
 pub use operate::{DrainWish, Killed, UndrainWish};
-pub use show::EventsView;
+pub use show::{EventsView, host_name};
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -26,6 +26,7 @@ pub fn router(handle: Handle) -> Router {
         .route("/v1/status", get(show::status))
         .route("/v1/services", get(show::services))
         .route("/v1/connections", get(show::connections))
+        .route("/v1/checks", get(show::checks))
         .route("/v1/drops", get(show::drops))
         .route("/v1/interfaces", get(show::interfaces))
         .route("/v1/events", get(show::events))

@@ -5,6 +5,7 @@ use axum::Json;
 use axum::extract::{Query, State};
 use control::events::Record;
 use control::handle::Handle;
+use control::health::task::CheckView;
 use control::view::{
     ConnectionFilter, ConnectionsView, DropView, InterfaceView, ServiceView, StatusView,
 };
@@ -44,9 +45,18 @@ pub(super) struct Page {
 
 /// `GET /v1/status`.
 pub(super) async fn status(State(handle): State<Handle>) -> Answer<StatusView> {
-    let host = nix::unistd::gethostname();
-    let host = host.map_or_else(|_| String::new(), |name| name.to_string_lossy().into_owned());
-    Ok(Json(handle.status(&host, env!("CARGO_PKG_VERSION")).await?))
+    Ok(Json(handle.status(&host_name(), env!("CARGO_PKG_VERSION")).await?))
+}
+
+/// The host's name, as far as it has one.
+pub fn host_name() -> String {
+    let name = nix::unistd::gethostname();
+    name.map_or_else(|_| String::new(), |name| name.to_string_lossy().into_owned())
+}
+
+/// `GET /v1/checks`: the health checks in detail.
+pub(super) async fn checks(State(handle): State<Handle>) -> Json<Vec<CheckView>> {
+    Json(handle.checks().await)
 }
 
 /// `GET /v1/services`.

@@ -106,14 +106,42 @@ fn news_of_servers_that_are_gone_is_ignored() {
 }
 
 #[test]
-fn a_server_that_is_weighed_has_that_weight_until_told_otherwise() {
+fn a_server_has_the_weight_that_its_agent_asks_for() {
     let mut director = Director::new(Some(web(&[1])));
     let real = (vip(), rip(1));
-    up(&mut director, 1);
-    director.happen(Event::RealWeighed { real, weight: Some(40) });
+    let agent = Some(AgentWeight::Absolute(40));
+    director.happen(Event::RealWeighed { real, agent });
     assert_eq!(director.weights(), [(rip(1), 40)]);
-    director.happen(Event::RealWeighed { real, weight: None });
+    down(&mut director, 1);
+    assert_eq!(director.weights(), [(rip(1), 0)]);
+    up(&mut director, 1);
+    assert_eq!(director.weights(), [(rip(1), 40)], "remembered");
+    director.happen(Event::RealWeighed { real, agent: None });
     assert_eq!(director.weights(), [(rip(1), 1)]);
+}
+
+#[test]
+fn a_server_that_came_back_starts_slowly() {
+    let document = changed(web(&[1, 2]), |service| {
+        service.check.as_mut().expect("checked").slow_start = Duration::from_secs(10);
+    });
+    let mut director = Director::new(Some(document));
+    up(&mut director, 1);
+    assert!(director.weights().iter().all(|(_, weight)| *weight == 1), "it never was away");
+    down(&mut director, 1);
+    up(&mut director, 1);
+    let share = |director: &Director| {
+        let weights: BTreeMap<_, _> = director.weights().into_iter().collect();
+        f64::from(weights[&rip(1)]) / f64::from(weights[&rip(2)])
+    };
+    assert!(share(&director) < 0.02);
+    director.pass(5);
+    assert!((share(&director) - 0.5).abs() < 0.02, "{}", share(&director));
+    director.pass(5);
+    assert_eq!(director.weights(), [(rip(2), 1), (rip(1), 1)]);
+    let before = director.publications;
+    director.pass(30);
+    assert_eq!(director.publications, before, "warm is warm");
 }
 
 fn drain(director: &mut Director, real: &str, within: Option<Duration>) -> Ticket {
