@@ -4,6 +4,8 @@
 //! counted. Each real server is an address of 127.0.0.0/8. Prints the CPU time used by this process
 //! as a share of one core, and per probe.
 
+#![allow(clippy::expect_used)] // A program that stops at the first surprise.
+
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;

@@ -4,11 +4,13 @@
 //! The program is both: called with `--writer DIRECTORY` it commits, appends and settles as fast as
 //! it can and prints the number of every acknowledged change.
 
+#![allow(clippy::expect_used)] // A program that stops at the first surprise.
+
 use control::model::{Document, Method, Protocol, Real, Service, VirtualAddress};
 use control::store::{Draft, Patch, Store};
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -120,7 +122,7 @@ fn kill_many() -> Result<String, String> {
     result
 }
 
-fn kill_in(place: &PathBuf) -> Result<String, String> {
+fn kill_in(place: &Path) -> Result<String, String> {
     let mut random = 0x5eed_1234_9876_abcd;
     let (mut acknowledged, mut in_flight_won, mut before_first) = (0, 0, 0);
     for round in 1..=KILLS {
@@ -166,7 +168,7 @@ fn one_life(place: &Path, seed: u64, micros: u64, before: u64) -> Result<(u64, b
     let mut lines = BufReader::new(pipe).lines();
     let mut last = before;
     // One life in eight ends at a random moment of opening, the others after the first change.
-    let waits = seed % 8 != 0;
+    let waits = !seed.is_multiple_of(8);
     let mut any = false;
     if waits && let Some(Ok(line)) = lines.next() {
         last = line.parse().map_err(|_| line)?;

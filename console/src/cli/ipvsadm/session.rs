@@ -298,10 +298,9 @@ impl Session<'_> {
         let mut replies = if requests.is_empty() {
             Vec::new().into_iter()
         } else {
-            match self.director.request(&Request::Batch(requests))? {
-                Reply::Batch(replies) => replies.into_iter(),
-                _ => return Err(odd()),
-            }
+            let reply = self.director.request(&Request::Batch(requests))?;
+            let Reply::Batch(replies) = reply else { return Err(odd()) };
+            replies.into_iter()
         };
         let mut code = 0;
         for line in lines {

@@ -118,8 +118,8 @@ fn full_nat_is_shown_and_its_loss_is_said() {
 
 #[test]
 fn a_refusal_in_words_is_passed_on() {
-    let mut director = StandIn::default();
-    director.answer = Some(Reply::Refused("the disk is full".into()));
+    let answer = Some(Reply::Refused("the disk is full".into()));
+    let mut director = StandIn { answer, ..StandIn::default() };
     let outcome = ipvsadm(&mut director, "-A -t 192.0.2.1:80");
     assert_eq!((outcome.errors.as_str(), outcome.code), ("the disk is full\n", 255));
     director.answer = Some(Reply::Failed(Errno::Eperm));
