@@ -1,7 +1,7 @@
 //! NAT as in the field's classic walk-through: a director with two interfaces, two HTTP real servers
 //! that have it as gateway, driven by nothing but `ipvsadm` commands.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
@@ -50,6 +50,14 @@ fn sums<'a>(packets: impl Iterator<Item = &'a Packet>) -> (u64, u64) {
     packets.fold((0, 0), |(count, bytes), packet| (count + 1, bytes + packet.bytes))
 }
 
+/// The client's port and first sequence number, if the packet is a SYN without ACK. Ports come
+/// round again within ten thousand connections, the two together do not.
+fn opening(packet: &Packet) -> Option<([u8; 2], [u8; 4])> {
+    let tcp = packet.data.get(20..34)?;
+    let is_syn = tcp[13] & 0x12 == 0x02;
+    is_syn.then_some(([tcp[0], tcp[1]], [tcp[4], tcp[5], tcp[6], tcp[7]]))
+}
+
 #[test]
 fn weights_split_ten_thousand_connections_three_to_one_and_counters_agree_with_the_wire()
 -> Result<()> {
@@ -80,9 +88,12 @@ fn weights_split_ten_thousand_connections_three_to_one_and_counters_agree_with_t
             .map(|real| real.columns.connections)
     };
     let (three, one) = (of("10.0.0.11:80").context("real1")?, of("10.0.0.12:80").context("real2")?);
-    assert_eq!(three + one, total.connections);
-    assert_eq!(total.connections, 10_000);
-    assert!(three.abs_diff(7_500) <= 100, "{three} and {one} are not three to one");
+    // ab opens a few connections more than it needs; the wire says how many.
+    let opened = seen.iter().filter_map(opening).collect::<BTreeSet<_>>().len() as u64;
+    assert!(opened >= 10_000);
+    assert_eq!((three + one, total.connections), (opened, opened));
+    let wanted = opened * 3 / 4;
+    assert!(three.abs_diff(wanted) <= opened / 100, "{three} and {one} are not three to one");
     Ok(())
 }
 

@@ -96,29 +96,24 @@ fn dns_over_udp_is_balanced_question_by_question() -> Result<()> {
 #[test]
 fn one_packet_scheduling_balances_questions_from_one_port() -> Result<()> {
     let site = Site::new("ops", 2, 0)?;
+    for real in &site.reals {
+        site.answer_directly(real, site::VIP)?;
+    }
     let _servers = [peers::dnsmasq(&site.reals[0])?, peers::dnsmasq(&site.reals[1])?];
     let director = Director::start(&site.director, Path::new(BINARY), None)?;
     director.ipvsadm_script(
         "-A -u 192.0.2.10:53 -s rr -o
-         -a -u 192.0.2.10:53 -r 10.0.0.11:53 -m
-         -a -u 192.0.2.10:53 -r 10.0.0.12:53 -m",
+         -a -u 192.0.2.10:53 -r 10.0.0.11 -g
+         -a -u 192.0.2.10:53 -r 10.0.0.12 -g",
     )?;
     let mut names = Vec::new();
     for _ in 0..4 {
-        let arguments = [
-            "dig",
-            "-b",
-            "0.0.0.0#5353",
-            "+short",
-            "+time=5",
-            "+tries=1",
-            "@192.0.2.10",
-            "who.lab",
-            "TXT",
-        ];
-        names.push(site.client.run_ok(&arguments)?);
+        let one_port = ["dig", "-b", "0.0.0.0#5353", "+short", "+time=5", "+tries=1"];
+        let question = ["@192.0.2.10", "who.lab", "TXT"];
+        names.push(site.client.run_ok(&[&one_port[..], &question].concat())?);
     }
     assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "{names:?}");
+    assert_eq!(director.states()?[0].reals[0].columns.inactive, 0, "nothing is remembered");
     Ok(())
 }
 

@@ -93,6 +93,9 @@ impl Drop for Decapsulator {
 enum Outer {
     Raw(RawReceiver, Encapsulation),
     Datagrams(UdpSocket),
+    /// Datagrams for this port over IPv6 without a checksum, which tunnels may leave out (RFC 6935)
+    /// and which the system's UDP drops.
+    Unsummed(RawReceiver, u16),
 }
 
 fn open(encapsulation: Encapsulation) -> Result<Vec<Outer>> {
@@ -107,7 +110,8 @@ fn open(encapsulation: Encapsulation) -> Result<Vec<Outer>> {
             let socket =
                 UdpSocket::bind(("::", port)).with_context(|| format!("UDP port {port}"))?;
             socket.set_read_timeout(Some(POLL))?;
-            return Ok(vec![Outer::Datagrams(socket)]);
+            let unsummed = RawReceiver::new(Domain::IPV6, protocol::UDP, POLL)?;
+            return Ok(vec![Outer::Datagrams(socket), Outer::Unsummed(unsummed, port)]);
         }
     };
     let families = [Domain::IPV4, Domain::IPV6];
@@ -131,6 +135,14 @@ fn receive(
                     Encapsulation::Gre => unwrap_gre(&buffer),
                     Encapsulation::Ipip | Encapsulation::Gue(_) => Some(buffer.as_slice()),
                 }
+            }
+            Outer::Unsummed(receiver, port) => {
+                let came = receiver.payload(&mut buffer)?;
+                // Everything else of UDP is not for this receiver.
+                if !came || u16_at(&buffer, 2) != Some(*port) || u16_at(&buffer, 6) != Some(0) {
+                    continue;
+                }
+                buffer.get(8..).and_then(unwrap_gue)
             }
             Outer::Datagrams(socket) => {
                 buffer.resize(65_536, 0);

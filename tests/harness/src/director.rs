@@ -87,7 +87,7 @@ impl Director {
             if let Ok(Some(status)) = self.daemon.status() {
                 return Some(Err(anyhow::anyhow!("the director ended with {status}")));
             }
-            let list = self.command(&["ipvsadm", "-L", "-n"]).ok()?;
+            let list = self.command(&["show", "services"]).ok()?;
             let answer = self.host.spawn(list).ok()?.finish(READY).ok()?;
             answer.status.success().then_some(Ok(()))
         });
