@@ -1,5 +1,4 @@
-//! Clients where kernel IPVS has none: on the director itself, and on a real server that asks the
-//! VIP which it serves.
+//! Clients where kernel IPVS has none: on a real server that asks the VIP which it serves.
 
 use std::path::Path;
 
@@ -47,12 +46,6 @@ fn asks_in_vain_never(client: &Host) -> Result<()> {
         }
     }
     Ok(())
-}
-
-#[test]
-fn a_client_on_the_director_itself_is_balanced() -> Result<()> {
-    let (site, _servers, _director) = start("onthedirector")?;
-    asks_in_vain_never(&site.director)
 }
 
 #[test]
