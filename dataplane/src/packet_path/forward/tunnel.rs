@@ -122,11 +122,13 @@ fn gue(
     put16(shim, udp::LENGTH_FIELD, u16::try_from(length).unwrap_or(0));
     // Version 0, no control, no options; then the protocol carried.
     put(shim, udp::LENGTH, &[0, carried, 0, 0]);
+    let is_v4 = outer.destination.is_v4();
     // Remote checksum offload is for inner checksums that are still partial; they are finished here.
+    // Over IPv6 hosts drop UDP without a checksum (RFC 8200 section 8.1), so there it is never left
+    // out.
     match checksum {
-        GueChecksum::None => {}
-        GueChecksum::Full | GueChecksum::Remote => {
-            let is_v4 = outer.destination.is_v4();
+        GueChecksum::None if is_v4 => {}
+        GueChecksum::None | GueChecksum::Full | GueChecksum::Remote => {
             let (from, to) = (outer.source.0, outer.destination.0);
             let length = u32::try_from(length).unwrap_or(0);
             let sum = pseudo_header(is_v4, from, to, ip::UDP, length)
@@ -253,7 +255,8 @@ mod tests {
                         }
                         _ => panic!("no IP"),
                     };
-                    let expected = if checksum == GueChecksum::None { 0 } else { right };
+                    let expected =
+                        if checksum == GueChecksum::None && !outside { 0 } else { right };
                     assert_eq!(udp.checksum, expected);
                 }
                 if let Tunnel::Gre { checksum: true } = tunnel {
