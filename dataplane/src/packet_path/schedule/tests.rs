@@ -241,6 +241,25 @@ fn memoryless_schedulers_choose_the_same_without_the_state() {
     }
 }
 
+#[test]
+fn a_long_list_without_a_server_left_finds_none_until_one_is_back() {
+    for scheduler in [Scheduler::Lc, Scheduler::Wlc, Scheduler::Sed, Scheduler::Nq, Scheduler::Fo] {
+        let limited = |id| Real { upper: 1, ..real(id, 1) };
+        let service = service(scheduler, (0..50).map(limited));
+        let reals = Reals::new(50);
+        service.reals.iter().for_each(|real| reals.configure(real, true));
+        let mut state = SchedulerState::new(&service, Tick(0));
+        let mut choose = || state.choose(&service, &reals, &flow([10; 4], 1), Tick(0), &mut || 0);
+        for index in 0..50 {
+            assert_eq!(choose(), Some(index));
+            reals.bind(RealId(index as u32), true);
+        }
+        assert_eq!([(); 2].map(|()| choose()), [None, None]);
+        reals.unbind(RealId(33), true);
+        assert_eq!(choose(), Some(33));
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
@@ -266,7 +285,12 @@ proptest! {
                     3 => reals.shift(RealId(id), active),
                     4 => {
                         let mut list = service.reals.to_vec();
-                        list[id as usize].upper = u32::from(active);
+                        let index = id as usize % list.len();
+                        list[index].upper = u32::from(active);
+                        list[index].weight = id % 6;
+                        if id % 7 == 0 && list.len() > 30 {
+                            list.remove(index);
+                        }
                         service.reals = list.into();
                         follow(&service);
                         state.update(&service, Tick(0));
