@@ -10,6 +10,7 @@
 
 mod address_hash;
 mod changes;
+mod followed;
 mod locality;
 mod locality_cache;
 mod maglev;

@@ -1,13 +1,15 @@
 //! What a service's scheduler remembers from one connection to the next.
 
 use super::address_hash::Buckets;
+use super::followed::LONG_LIST;
 use super::locality::{Locality, ReplicatedLocality};
 use super::maglev::Maglev;
 use super::pool::Pool;
 use super::ranking::Ranking;
 use super::round_robin::{RoundRobin, WeightedRoundRobin};
-use super::tournament::{LONG_LIST, Tournament};
-use super::{Flow, Loads, two_choices};
+use super::tournament::Tournament;
+use super::two_choices::{DrawTree, twos};
+use super::{Flow, Loads};
 use crate::table::{Real, Scheduler, SchedulerFlags, Service};
 use crate::tick::Tick;
 use std::sync::Arc;
@@ -24,8 +26,15 @@ pub struct SchedulerState {
     scheduler: Scheduler,
     reals: Arc<[Real]>,
     memory: Memory,
-    /// Stands in for the scan of a long list, where changes of loads are marked.
-    tournament: Option<Tournament>,
+    index: Index,
+}
+
+/// What stands in for the scan of a long list, where changes of loads are marked.
+#[derive(Clone, Debug)]
+enum Index {
+    None,
+    Best(Tournament),
+    Twos(DrawTree),
 }
 
 #[derive(Clone, Debug)]
@@ -77,14 +86,15 @@ impl SchedulerState {
             | Scheduler::Mh
             | Scheduler::Twos => Memory::Memoryless(Memoryless::new(service)),
         };
-        let tournament = tournament(service);
-        Self { scheduler: service.scheduler, reals, memory, tournament }
+        Self { scheduler: service.scheduler, reals, memory, index: Index::new(service) }
     }
 
     /// Whether changes of loads of this service's servers are to be marked in
     /// [`Loads::changes`].
     pub fn follows_loads(service: &Service) -> bool {
-        service.reals.len() >= LONG_LIST && Ranking::of(service.scheduler).is_some()
+        let has_index =
+            Ranking::of(service.scheduler).is_some() || service.scheduler == Scheduler::Twos;
+        has_index && service.reals.len() >= LONG_LIST
     }
 
     /// Takes note of a change to the service: its servers, their weights, its flags, its scheduler.
@@ -99,7 +109,7 @@ impl SchedulerState {
         let (old, new) = (&*old, &*self.reals);
         let changed = old != new;
         if changed {
-            self.tournament = tournament(service);
+            self.index = Index::new(service);
         }
         match &mut self.memory {
             Memory::Memoryless(memoryless) => memoryless.update(service, changed),
@@ -122,22 +132,21 @@ impl SchedulerState {
         random: &mut impl FnMut() -> u32,
     ) -> Option<usize> {
         let pool = Pool::new(&self.reals, service, loads);
-        let tournament = &mut self.tournament;
-        let mut best = |ranking: Ranking| match (tournament.as_mut(), pool.changes()) {
-            (Some(tournament), Some(changes)) => tournament.best(&pool, changes),
-            (_, _) => ranking.best(&pool),
-        };
+        let list = &mut self.index;
         let index = match &mut self.memory {
             Memory::Memoryless(memoryless) => match memoryless.rule {
-                Rule::Best(ranking) => best(ranking),
-                Rule::None | Rule::Twos | Rule::Dh(_) | Rule::Sh(_) | Rule::Mh(_) => {
+                Rule::Best(ranking) => list.best(ranking, &pool),
+                Rule::Twos => list.twos(&pool, random),
+                Rule::None | Rule::Dh(_) | Rule::Sh(_) | Rule::Mh(_) => {
                     memoryless.choose_from(&pool, flow, random)
                 }
             },
             Memory::Rr(rr) => rr.choose(&pool),
             Memory::Wrr(wrr) => wrr.choose(&pool),
-            Memory::Lblc(lblc) => lblc.choose(&pool, flow, now, || best(Ranking::Wlc)),
-            Memory::Lblcr(lblcr) => lblcr.choose(&pool, flow, now, || best(Ranking::Wlc)),
+            Memory::Lblc(lblc) => lblc.choose(&pool, flow, now, || list.best(Ranking::Wlc, &pool)),
+            Memory::Lblcr(lblcr) => {
+                lblcr.choose(&pool, flow, now, || list.best(Ranking::Wlc, &pool))
+            }
         };
         pool.answer(index?)
     }
@@ -215,7 +224,7 @@ impl Memoryless {
         match &self.rule {
             Rule::None => None,
             Rule::Best(ranking) => ranking.best(pool),
-            Rule::Twos => two_choices::twos(pool, random),
+            Rule::Twos => twos(pool, random),
             Rule::Dh(buckets) => buckets.dh(pool, flow),
             Rule::Sh(buckets) => buckets.sh(pool, flow, self.flags),
             Rule::Mh(table) => table.choose(pool, flow, self.flags),
@@ -223,6 +232,32 @@ impl Memoryless {
     }
 }
 
-fn tournament(service: &Service) -> Option<Tournament> {
-    Tournament::new(Ranking::of(service.scheduler)?, &service.reals)
+impl Index {
+    fn new(service: &Service) -> Self {
+        let reals = &service.reals;
+        if service.scheduler == Scheduler::Twos {
+            return DrawTree::new(reals).map_or(Self::None, Self::Twos);
+        }
+        Ranking::of(service.scheduler)
+            .and_then(|ranking| Tournament::new(ranking, reals))
+            .map_or(Self::None, Self::Best)
+    }
+
+    fn best<L: Loads>(&mut self, ranking: Ranking, pool: &Pool<'_, L>) -> Option<usize> {
+        match (self, pool.changes()) {
+            (Self::Best(tournament), Some(changes)) => tournament.best(pool, changes),
+            (Self::None | Self::Best(_) | Self::Twos(_), _) => ranking.best(pool),
+        }
+    }
+
+    fn twos<L: Loads>(
+        &mut self,
+        pool: &Pool<'_, L>,
+        random: &mut impl FnMut() -> u32,
+    ) -> Option<usize> {
+        match (self, pool.changes()) {
+            (Self::Twos(tree), Some(changes)) => tree.twos(pool, changes, random),
+            (Self::None | Self::Best(_) | Self::Twos(_), _) => twos(pool, random),
+        }
+    }
 }

@@ -2,66 +2,51 @@
 //! whose load has changed.
 
 use super::Loads;
-use super::changes::{Changes, Watch};
+use super::changes::Changes;
+use super::followed::Followed;
 use super::pool::Pool;
 use super::ranking::{Ranking, Ratio};
 use crate::table::Real;
-
-/// Shorter lists are scanned: that costs less than following changes.
-pub(super) const LONG_LIST: usize = 32;
 
 /// A complete binary tree over the list. The left of two equals wins, so the winner of all is the
 /// first in list order with the smallest ratio: the one that a scan finds.
 #[derive(Clone, Debug)]
 pub(super) struct Tournament {
     ranking: Ranking,
-    watch: Watch,
+    followed: Followed,
     /// Per place in the list, filled up with servers that never win.
     ratios: Box<[Ratio]>,
     /// The winning place per node; node 1 is the final, node `n` is fed by `2n` and `2n + 1`, and
     /// the second half are the places themselves.
     winners: Box<[u32]>,
-    /// Whether every ratio was read since the list changed.
-    is_filled: bool,
 }
 
 impl Tournament {
     /// A tournament for a long list; nothing for a short one.
     pub fn new(ranking: Ranking, reals: &[Real]) -> Option<Self> {
-        if reals.len() < LONG_LIST {
-            return None;
-        }
+        let followed = Followed::new(reals)?;
         let places = reals.len().next_power_of_two();
-        let node_place = |node: usize| node.saturating_sub(places) as u32;
+        // Among servers that never win, the left one does.
+        let leftmost = |node: usize| (node << (places.ilog2() - node.ilog2())) - places;
+        let winners = (0..2 * places).map(|node| match node {
+            0 => 0,
+            _ => leftmost(node) as u32,
+        });
         Some(Self {
             ranking,
-            watch: Watch::new(reals),
+            followed,
             ratios: vec![Ratio::INFINITE; places].into(),
-            winners: (0..2 * places).map(node_place).collect(),
-            is_filled: false,
+            winners: winners.collect(),
         })
     }
 
     /// As [`Ranking::best`].
     pub fn best<L: Loads>(&mut self, pool: &Pool<'_, L>, changes: &Changes) -> Option<usize> {
-        let Self { ranking, watch, ratios, winners, is_filled } = self;
-        let ratio = |place| pool.candidate(place).map_or(Ratio::INFINITE, |c| ranking.rank(c));
-        if *is_filled {
-            watch.take(changes, |place| {
-                ratios[place] = ratio(place);
-                replay(ratios, winners, place);
-            });
-        } else {
-            // Marks go first: a load that changes while it is read is read again.
-            watch.take(changes, |_| {});
-            for (place, known) in ratios.iter_mut().enumerate() {
-                *known = ratio(place);
-            }
-            for node in (1..ratios.len()).rev() {
-                winners[node] = winner(ratios, winners, node);
-            }
-            *is_filled = true;
-        }
+        let Self { ranking, followed, ratios, winners } = self;
+        followed.refresh(pool, changes, |place, candidate| {
+            ratios[place] = candidate.map_or(Ratio::INFINITE, |c| ranking.rank(c));
+            replay(ratios, winners, place);
+        });
         let best = winners[1] as usize;
         ratios[best].is_finite().then_some(best)
     }
