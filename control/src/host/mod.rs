@@ -1,6 +1,6 @@
 //! The host's links, addresses, routes and neighbours, as the kernel tells them by netlink.
 //!
-//! [`HostState`] is the picture, [`hops`] turns it into what packets look up; both are pure. [`Watch`]
+//! [`HostState`] is the picture, [`hops()`] turns it into what packets look up; both are pure. [`Watch`]
 //! keeps the picture up to date: a notification says only which part of it is stale, and that part is
 //! asked for anew, so that a lost notification can never leave it wrong for long.
 

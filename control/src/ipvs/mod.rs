@@ -1,7 +1,7 @@
 //! The kernel's side of `ipvsadm`: what IPVS answers, on top of the configuration document.
 //!
 //! [`Request`] and [`Reply`] stand for IPVS's netlink messages and travel as JSON over the daemon's
-//! socket (`POST /v1/ipvs`). [`execute`] checks a request in the kernel's order, edits the document
+//! socket (`POST /v1/ipvs`). [`execute()`] checks a request in the kernel's order, edits the document
 //! or lists it, and answers with the kernel's error numbers. Counters, zero offsets, rates and sync
 //! daemons live in [`KernelState`], which a restart forgets as the kernel does.
 //!

@@ -8,7 +8,7 @@ use std::time::Duration;
 pub(super) struct Writer {
     text: String,
     indent: usize,
-    /// A heading that is written with its first key, or by [`Writer::required`].
+    /// A heading that is written with its first key, see [`Writer::optional`].
     pending: Option<&'static str>,
 }
 
