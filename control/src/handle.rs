@@ -6,6 +6,7 @@ use crate::health::task::{CheckView, Checker};
 use crate::ipvs;
 use crate::model::Document;
 use crate::store::{Backup, Revision, RevisionInfo, StoreError};
+use crate::time::{TimeKeeper, TimeView};
 use crate::view::{
     Chosen, ConnectionFilter, ConnectionView, ConnectionsView, DropView, InterfaceView,
     ServiceView, StatusView,
@@ -26,13 +27,14 @@ const PAGE: usize = 10_000;
 /// The way to the running engine. Cheap to clone.
 #[derive(Clone)]
 pub struct Handle {
-    inbox: mpsc::Sender<Message>,
-    snapshot: Arc<ArcSwap<Snapshot>>,
-    listeners: broadcast::Sender<Arc<Record>>,
-    follow: watch::Receiver<Arc<Document>>,
-    keeper: Keeper,
-    dataplane: Arc<Dataplane>,
-    checker: Checker,
+    pub(crate) inbox: mpsc::Sender<Message>,
+    pub(crate) snapshot: Arc<ArcSwap<Snapshot>>,
+    pub(crate) listeners: broadcast::Sender<Arc<Record>>,
+    pub(crate) follow: watch::Receiver<Arc<Document>>,
+    pub(crate) keeper: Keeper,
+    pub(crate) dataplane: Arc<Dataplane>,
+    pub(crate) checker: Checker,
+    pub(crate) clocks: TimeKeeper,
 }
 
 /// The configuration as it stood after the last event.
@@ -80,18 +82,6 @@ impl Snapshot {
 }
 
 impl Handle {
-    pub(crate) fn new(
-        inbox: mpsc::Sender<Message>,
-        snapshot: Arc<ArcSwap<Snapshot>>,
-        listeners: broadcast::Sender<Arc<Record>>,
-        follow: watch::Receiver<Arc<Document>>,
-        keeper: Keeper,
-        dataplane: Arc<Dataplane>,
-        checker: Checker,
-    ) -> Self {
-        Self { inbox, snapshot, listeners, follow, keeper, dataplane, checker }
-    }
-
     /// The configuration as it stands.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshot.load_full()
@@ -339,6 +329,14 @@ impl Handle {
     /// The health checks: what each asks, believes, and found last.
     pub async fn checks(&self) -> Vec<CheckView> {
         self.checker.look().await
+    }
+
+    /// All clocks that are compared with this node's.
+    ///
+    /// # Errors
+    /// When the engine has ended.
+    pub async fn clocks(&self) -> Result<TimeView, Refusal> {
+        self.clocks.look().await.ok_or_else(ended)
     }
 
     /// Has the checks read their certificate files anew.

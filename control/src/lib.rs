@@ -5,6 +5,7 @@
 
 #![cfg_attr(test, allow(clippy::wildcard_enum_match_arm))] // A test names the one case it wants.
 
+pub mod alert;
 pub mod compile;
 pub mod engine;
 pub mod events;

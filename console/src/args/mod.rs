@@ -177,6 +177,8 @@ pub enum Topic {
     Connections,
     /// What is known of real servers' health, and who is drained.
     Health,
+    /// Clocks: this node's, the time servers', the real servers'.
+    Time,
     /// Packets that died, by reason.
     Drops,
     /// Attached interfaces.
@@ -279,6 +281,7 @@ mod tests {
             "viaduct export",
             "viaduct show services --json",
             "viaduct show connections",
+            "viaduct show time",
             "viaduct show drops",
             "viaduct drain web 10.0.0.1:80 --within 10m",
             "viaduct undrain web 10.0.0.1",

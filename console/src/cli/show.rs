@@ -1,5 +1,7 @@
 //! `show`: what goes on, for people or as JSON.
 
+mod time;
+
 use super::{Outcome, print};
 use crate::args::{ShowArguments, Topic};
 use crate::client::{Client, query};
@@ -22,6 +24,7 @@ pub(super) fn show(client: &Client, arguments: &ShowArguments) -> Outcome {
         Topic::Services => services(client, arguments),
         Topic::Connections => connections(client, arguments),
         Topic::Health => health(client, arguments),
+        Topic::Time => time::time(client, arguments),
         Topic::Drops => drops(client, arguments),
         Topic::Interfaces => interfaces(client, arguments),
         Topic::Events => events(client, arguments),

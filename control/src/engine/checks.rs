@@ -3,11 +3,12 @@
 
 use super::Message;
 use crate::compile::RealKey;
-use crate::events::{Event, Severity};
+use crate::events::{Event, Kind, Severity};
 use crate::health::probe::Target;
 use crate::health::task::{Checker, News, Report};
 use crate::health::{CheckSpec, Health};
 use crate::model::{Check, CheckPath, Document, Real, Service, VirtualAddress};
+use crate::time::TimeKeeper;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use tokio::sync::{mpsc, watch};
 /// Follows the document until the engine ends.
 pub(super) async fn run(
     checker: Checker,
+    clocks: TimeKeeper,
     mut news: mpsc::Receiver<News>,
     mut document: watch::Receiver<Arc<Document>>,
     inbox: mpsc::Sender<Message>,
@@ -31,6 +33,9 @@ pub(super) async fn run(
                 },
                 found = news.recv() => {
                     let Some(News { real, report }) = found else { return };
+                    if let Report::Clock(reading) = report {
+                        clocks.reading(real, reading);
+                    }
                     let Some(event) = event(real, report) else { continue };
                     if inbox.send(Message::Event(event)).await.is_err() {
                         return;
@@ -84,32 +89,33 @@ fn target(service: &Service, real: &Real, check: &Check) -> Target {
 }
 
 fn event(real: RealKey, report: Report) -> Option<Event> {
-    match report {
+    let noticed = |kind, severity, text| Event::RealNoticed { real, kind, severity, text };
+    let name = real.1;
+    Some(match report {
         Report::Changed(change) => match change.to {
-            Health::Up => Some(Event::RealUp { real, reason: change.reason }),
-            Health::Down => Some(Event::RealDown { real, reason: change.reason }),
-            Health::Untested => None,
+            Health::Up => Event::RealUp { real, reason: change.reason },
+            Health::Down => Event::RealDown { real, reason: change.reason },
+            Health::Untested => return None,
         },
-        Report::Weighed(agent) => Some(Event::RealWeighed { real, agent }),
-        // The clock's part of control reads it from the check's state.
-        Report::Clock(_) => None,
-        Report::Certificate { ends, soon: true } => Some(Event::Noticed {
-            severity: Severity::Warning,
-            text: format!("the certificate of {} ends {}", real.1, date(ends)),
-        }),
-        Report::Certificate { soon: false, .. } => Some(Event::Noticed {
-            severity: Severity::Info,
-            text: format!("the certificate of {} was renewed", real.1),
-        }),
-        Report::Unable(Some(why)) => Some(Event::Noticed {
-            severity: Severity::Warning,
-            text: format!("{} cannot be checked by this node: {why}", real.1),
-        }),
-        Report::Unable(None) => Some(Event::Noticed {
-            severity: Severity::Info,
-            text: format!("{} can be checked again", real.1),
-        }),
-    }
+        Report::Weighed(agent) => Event::RealWeighed { real, agent },
+        // Goes to the clocks' supervision.
+        Report::Clock(_) => return None,
+        Report::Certificate { ends, soon: true } => {
+            let text = format!("the certificate of {name} ends {}", date(ends));
+            noticed(Kind::Certificate, Severity::Warning, text)
+        }
+        Report::Certificate { ends, soon: false } => {
+            let text = format!("the certificate of {name} was renewed and ends {}", date(ends));
+            noticed(Kind::Certificate, Severity::Info, text)
+        }
+        Report::Unable(Some(why)) => {
+            let text = format!("{name} cannot be checked by this node: {why}");
+            noticed(Kind::System, Severity::Warning, text)
+        }
+        Report::Unable(None) => {
+            noticed(Kind::System, Severity::Info, format!("{name} can be checked again"))
+        }
+    })
 }
 
 fn date(seconds: i64) -> String {

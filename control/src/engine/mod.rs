@@ -4,7 +4,9 @@
 //! what packets need is published to the packet workers; nothing here waits for either.
 
 mod action;
+mod alerting;
 mod checks;
+mod clocks;
 mod keeper;
 mod ledger;
 mod moment;

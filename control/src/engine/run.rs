@@ -1,9 +1,9 @@
 //! Starting, turning and ending the loop.
 
-use super::checks;
 use super::packets::Workers;
 use super::world::{Listening, World, with_causes};
 use super::{Drain, Keeper, Message, Moment, Outcome, State, Ticket, Trial};
+use super::{alerting, checks, clocks};
 use crate::compile::RealKey;
 use crate::events::{Event, Record, Senses, Severity, decide, real_key_of};
 use crate::handle::{Handle, Snapshot};
@@ -12,6 +12,7 @@ use crate::host::{HostError, HostState, Watch};
 use crate::ipvs;
 use crate::model::Document;
 use crate::store::{Change, Draft, Found, Standing, Store, StoreError, Tree};
+use crate::time::TimeKeeper;
 use arc_swap::ArcSwap;
 use dataplane::io::steer::Steering;
 use dataplane::packet_path::{Capacity, Notice};
@@ -130,17 +131,23 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     };
     let node = found.document.as_ref().and_then(|document| document.node.name.clone());
     let (checker, news) = Checker::start(node.unwrap_or_else(|| settings.host.clone()));
-    let checks = checks::run(checker.clone(), news, followed.clone(), inbox.clone());
-    tokio::spawn(checks);
-    let handle = Handle::new(
+    let (clock_keeper, notices) = TimeKeeper::start();
+    let (checks, times) = (checker.clone(), clock_keeper.clone());
+    tokio::spawn(checks::run(checks, times, news, followed.clone(), inbox.clone()));
+    let times = clock_keeper.clone();
+    tokio::spawn(clocks::run(times, notices, followed.clone(), inbox.clone()));
+    let records = listeners.subscribe();
+    tokio::spawn(alerting::run(settings.host, followed.clone(), records, inbox.clone()));
+    let handle = Handle {
         inbox,
-        Arc::clone(&snapshot),
+        snapshot: Arc::clone(&snapshot),
         listeners,
-        followed,
-        keeper.clone(),
-        Arc::clone(&dataplane),
+        follow: followed,
+        keeper: keeper.clone(),
+        dataplane: Arc::clone(&dataplane),
         checker,
-    );
+        clocks: clock_keeper,
+    };
     let engine =
         Engine { state, world, started, snapshot, tickets: 0, ipvs_host: ipvs::Host::default() };
     let (over, ended) = oneshot::channel();

@@ -362,14 +362,44 @@ impl State {
         text: impl Into<String>,
         out: &mut Vec<Action>,
     ) {
-        let record = Arc::new(Record {
+        let record = Record {
             sequence: self.sequence,
             time: now.unix_millis(),
             severity,
             kind,
             subject: subject.into(),
+            real: None,
+            maintenance: false,
             text: text.into(),
-        });
+        };
+        self.keep(record, out);
+    }
+
+    /// Notes that something happened to a real server.
+    pub fn record_of(
+        &mut self,
+        now: Moment,
+        (severity, kind): (Severity, Kind),
+        real: &RealKey,
+        text: impl Into<String>,
+        out: &mut Vec<Action>,
+    ) {
+        let service = self.running.service_at(&real.0);
+        let record = Record {
+            sequence: self.sequence,
+            time: now.unix_millis(),
+            severity,
+            kind,
+            subject: service.map_or_else(|| real.0.derived_name(), |service| service.name.clone()),
+            real: Some(real.1),
+            maintenance: self.maintenance.contains_key(real),
+            text: text.into(),
+        };
+        self.keep(record, out);
+    }
+
+    fn keep(&mut self, record: Record, out: &mut Vec<Action>) {
+        let record = Arc::new(record);
         self.sequence += 1;
         if self.recent.len() >= RECENT {
             self.recent.pop_front();

@@ -184,6 +184,29 @@ pub enum Event {
         /// With which Ethernet address.
         mac: Mac,
     },
+    /// Something about a real server that people should know and that decides nothing.
+    RealNoticed {
+        /// Which server.
+        real: RealKey,
+        /// What kind of thing.
+        kind: Kind,
+        /// How much it matters.
+        severity: Severity,
+        /// What.
+        text: String,
+    },
+    /// Something about a clock that people should know.
+    ClockNoticed {
+        /// How much it matters.
+        severity: Severity,
+        /// What.
+        text: String,
+    },
+    /// A receiver could not be told of something.
+    NotAlerted {
+        /// Who, and why.
+        text: String,
+    },
     /// Something about the daemon that people should know.
     Noticed {
         /// How much it matters.
@@ -271,6 +294,15 @@ pub fn decide(state: &mut State, event: Event, senses: &Senses<'_>, out: &mut Ve
         }
         Event::NeighbourSeen { port, address, mac } => {
             link_changed::seen(state, port, address, mac, out);
+        }
+        Event::RealNoticed { real, kind, severity, text } => {
+            real_changed::noticed(state, &real, (severity, kind), text, now, out);
+        }
+        Event::NotAlerted { text } => {
+            state.record(now, (Severity::Warning, Kind::Alert), "", text, out);
+        }
+        Event::ClockNoticed { severity, text } => {
+            state.record(now, (severity, Kind::Clock), "", text, out);
         }
         Event::Noticed { severity, text } => {
             state.record(now, (severity, Kind::System), "", text, out);

@@ -2,7 +2,7 @@
 
 use super::{Kind, Senses, Severity};
 use crate::compile::RealKey;
-use crate::engine::{Action, HealthView, State};
+use crate::engine::{Action, HealthView, Moment, State};
 use crate::health::weight::AgentWeight;
 use crate::model::{ConnectionsOnDown, Service, VirtualAddress};
 use std::collections::BTreeSet;
@@ -23,7 +23,7 @@ pub(super) fn down(
     let view = HealthView { up: false, reason, since, agent, warming_since: None };
     state.health.insert(real, view);
     if was_up {
-        state.record(senses.now, (Severity::Warning, Kind::RealDown), &service.name, text, out);
+        state.record_of(senses.now, (Severity::Warning, Kind::RealDown), &real, text, out);
         republish(state, senses, out);
         end_connections(state, &service, &real, out);
     }
@@ -36,7 +36,9 @@ pub(super) fn up(
     senses: &Senses<'_>,
     out: &mut Vec<Action>,
 ) {
-    let Some(service) = service_of(state, &real) else { return };
+    if service_of(state, &real).is_none() {
+        return;
+    }
     let since = senses.now.unix_millis();
     let before = state.health.get(&real);
     let (was_down, agent) = (before.is_some_and(|b| !b.up), before.and_then(|b| b.agent));
@@ -45,7 +47,7 @@ pub(super) fn up(
     let warming_since = was_down.then_some(senses.now.steady);
     state.health.insert(real, HealthView { up: true, reason, since, agent, warming_since });
     if was_down {
-        state.record(senses.now, (Severity::Info, Kind::RealUp), &service.name, text, out);
+        state.record_of(senses.now, (Severity::Info, Kind::RealUp), &real, text, out);
         republish(state, senses, out);
     }
 }
@@ -57,7 +59,9 @@ pub(super) fn weighed(
     senses: &Senses<'_>,
     out: &mut Vec<Action>,
 ) {
-    let Some(service) = service_of(state, real) else { return };
+    if service_of(state, real).is_none() {
+        return;
+    }
     let since = senses.now.unix_millis();
     let view = state.health.entry(*real).or_insert_with(|| HealthView {
         up: true,
@@ -75,8 +79,22 @@ pub(super) fn weighed(
             }
             None => format!("{} asks for no weight of its own any more", real.1),
         };
-        state.record(senses.now, (Severity::Info, Kind::RealUp), &service.name, text, out);
+        state.record_of(senses.now, (Severity::Info, Kind::Weight), real, text, out);
         republish(state, senses, out);
+    }
+}
+
+/// Something that decides nothing. What is known of a server that is gone is of no use any more.
+pub(super) fn noticed(
+    state: &mut State,
+    real: &RealKey,
+    kind: (Severity, Kind),
+    text: String,
+    now: Moment,
+    out: &mut Vec<Action>,
+) {
+    if service_of(state, real).is_some() {
+        state.record_of(now, kind, real, text, out);
     }
 }
 

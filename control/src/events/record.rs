@@ -1,6 +1,7 @@
 //! What happened, for people: shown, kept in the store, and told to subscribers.
 
 use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
 
 /// One thing that happened.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -15,6 +16,12 @@ pub struct Record {
     pub kind: Kind,
     /// What it is about: a service, a real server, an interface; may be empty.
     pub subject: String,
+    /// The real server that it is about, if one of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub real: Option<SocketAddr>,
+    /// Whether that real server was in maintenance: then it was expected.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub maintenance: bool,
     /// What happened, in one sentence.
     pub text: String,
 }
@@ -43,6 +50,8 @@ pub enum Kind {
     RealDown,
     /// A real server came up.
     RealUp,
+    /// A real server's agent asks for another weight.
+    Weight,
     /// A service lost its quorum.
     ServiceDown,
     /// A service has its quorum again.
@@ -53,6 +62,17 @@ pub enum Kind {
     Interface,
     /// VRRP mastership changed.
     Mastership,
+    /// The link to the peer was lost or came back.
+    Peer,
+    /// A clock drifted or is right again.
+    Clock,
+    /// A certificate ends soon, or was renewed.
+    Certificate,
+    /// A real server is set up wrongly: it answers for a VIP, its replies take another way, or it does
+    /// not take what is forwarded to it; or it is set right.
+    Setup,
+    /// An alert could not be delivered.
+    Alert,
     /// Something about the director itself.
     System,
 }
@@ -65,11 +85,17 @@ impl Kind {
             Self::Refused => "refused",
             Self::RealDown => "real_down",
             Self::RealUp => "real_up",
+            Self::Weight => "weight",
             Self::ServiceDown => "service_down",
             Self::ServiceUp => "service_up",
             Self::Maintenance => "maintenance",
             Self::Interface => "interface",
             Self::Mastership => "mastership",
+            Self::Peer => "peer",
+            Self::Clock => "clock",
+            Self::Certificate => "certificate",
+            Self::Setup => "setup",
+            Self::Alert => "alert",
             Self::System => "system",
         }
     }

@@ -3,8 +3,6 @@
 use super::{Kind, Severity};
 use crate::compile::RealKey;
 use crate::engine::{Action, Drain, Moment, Outcome, Refusal, State, StoreCommand, Ticket};
-use crate::model::Service;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// What an operator orders.
@@ -23,7 +21,7 @@ pub(super) fn drain(
     now: Moment,
     out: &mut Vec<Action>,
 ) {
-    let (service, key) = match find(state, service, real) {
+    let key = match find(state, service, real) {
         Ok(found) => found,
         Err(refusal) => return State::refuse(ticket, refusal, out),
     };
@@ -39,7 +37,7 @@ pub(super) fn drain(
     state.maintenance.insert(key, drain);
     let why = if order.reason.is_empty() { String::new() } else { format!(": {}", order.reason) };
     let text = format!("{} was drained by {}{why}", key.1, order.author);
-    state.record(now, (Severity::Info, Kind::Maintenance), &service.name, text, out);
+    state.record_of(now, (Severity::Info, Kind::Maintenance), &key, text, out);
     state.republish(out);
     State::answer(ticket, Outcome::Done, out);
 }
@@ -53,7 +51,7 @@ pub(super) fn undrain(
     now: Moment,
     out: &mut Vec<Action>,
 ) {
-    let (service, key) = match find(state, service, real) {
+    let key = match find(state, service, real) {
         Ok(found) => found,
         Err(refusal) => return State::refuse(ticket, refusal, out),
     };
@@ -62,17 +60,17 @@ pub(super) fn undrain(
     }
     out.push(Action::Store(StoreCommand::Maintenance { key: store_key(&key), value: None }));
     let text = format!("{} was put back by {author}", key.1);
-    state.record(now, (Severity::Info, Kind::Maintenance), &service.name, text, out);
+    state.record_of(now, (Severity::Info, Kind::Maintenance), &key, text, out);
     state.republish(out);
     State::answer(ticket, Outcome::Done, out);
 }
 
-fn find(state: &State, service: &str, real: &str) -> Result<(Arc<Service>, RealKey), Refusal> {
+fn find(state: &State, service: &str, real: &str) -> Result<RealKey, Refusal> {
     let found = state.find_service(service);
     let found = found.ok_or_else(|| Refusal::NoService(service.to_owned()))?;
     let address = State::find_real(found, real)
         .ok_or_else(|| Refusal::NoReal { service: found.name.clone(), real: real.to_owned() })?;
-    Ok((Arc::clone(found), (found.address, address)))
+    Ok((found.address, address))
 }
 
 /// Ends the connections of drained servers whose time is up.

@@ -3,6 +3,7 @@
 mod advice;
 pub mod bpf;
 mod choose;
+pub mod kernel_clock;
 mod link;
 pub mod memory;
 #[cfg(test)]

@@ -6,6 +6,7 @@ use axum::extract::{Query, State};
 use control::events::Record;
 use control::handle::Handle;
 use control::health::task::CheckView;
+use control::time::TimeView;
 use control::view::{
     ConnectionFilter, ConnectionsView, DropView, InterfaceView, ServiceView, StatusView,
 };
@@ -73,6 +74,11 @@ pub(super) async fn connections(
     let filter = ConnectionFilter { service, real, client };
     let limit = limit.unwrap_or(CONNECTIONS);
     Ok(Json(handle.connections(&filter, cursor.unwrap_or(0), limit).await?))
+}
+
+/// `GET /v1/time`: all clocks.
+pub(super) async fn time(State(handle): State<Handle>) -> Answer<TimeView> {
+    Ok(Json(handle.clocks().await?))
 }
 
 /// `GET /v1/drops`.

@@ -46,6 +46,7 @@ use crate::health::fsm::Depth;
 use crate::health::outcome::{Failure, Measured, Outcome, Verdict};
 use crate::model;
 
+pub(crate) use tls::Tls;
 pub use tls::TlsError;
 
 /// Where a probe goes, where it comes from, and whom it is about.

@@ -52,7 +52,7 @@ pub enum TlsError {
 
 /// TLS ready for use, shared by all servers of a check.
 #[derive(Clone)]
-pub(super) struct Tls {
+pub(crate) struct Tls {
     connector: tokio_rustls::TlsConnector,
     name: Option<ServerName<'static>>,
 }

@@ -1,0 +1,54 @@
+//! Between the engine and the clocks: which are compared follows the running document, and what is
+//! found becomes events.
+
+use super::Message;
+use crate::compile::RealKey;
+use crate::events::{Event, Kind};
+use crate::model::Document;
+use crate::time::{Clock, Notice, TimeKeeper};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tokio::sync::{mpsc, watch};
+
+/// Follows the document until the engine ends.
+pub(super) async fn run(
+    keeper: TimeKeeper,
+    mut notices: mpsc::Receiver<Notice>,
+    mut document: watch::Receiver<Arc<Document>>,
+    inbox: mpsc::Sender<Message>,
+) {
+    loop {
+        let current = Arc::clone(&document.borrow_and_update());
+        keeper.configure(current.time.clone(), reals(&current)).await;
+        loop {
+            tokio::select! {
+                changed = document.changed() => match changed {
+                    Ok(()) => break,
+                    Err(_) => return,
+                },
+                notice = notices.recv() => {
+                    let Some(notice) = notice else { return };
+                    if inbox.send(Message::Event(event(notice))).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn reals(document: &Document) -> BTreeMap<RealKey, String> {
+    let of_service = |service: &Arc<crate::model::Service>| {
+        let (address, name) = (service.address, service.name.clone());
+        let reals = service.reals.iter().map(move |real| ((address, real.address), name.clone()));
+        reals.collect::<Vec<_>>()
+    };
+    document.services.iter().flat_map(of_service).collect()
+}
+
+fn event(Notice { clock, severity, text }: Notice) -> Event {
+    match clock {
+        Clock::Real(real) => Event::RealNoticed { real, kind: Kind::Clock, severity, text },
+        Clock::Node | Clock::Server(_) => Event::ClockNoticed { severity, text },
+    }
+}
