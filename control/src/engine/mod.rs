@@ -14,6 +14,7 @@ mod packets;
 mod ports;
 mod run;
 mod running;
+mod sorry;
 mod state;
 mod world;
 

@@ -3,7 +3,7 @@
 use super::packets::Workers;
 use super::world::{Listening, World, with_causes};
 use super::{Drain, Keeper, Message, Moment, Outcome, State, Ticket, Trial};
-use super::{alerting, checks, clocks};
+use super::{alerting, checks, clocks, sorry};
 use crate::compile::RealKey;
 use crate::events::{Event, Record, Senses, Severity, decide, real_key_of};
 use crate::handle::{Handle, Snapshot};
@@ -136,6 +136,7 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     tokio::spawn(checks::run(checks, times, news, followed.clone(), inbox.clone()));
     let times = clock_keeper.clone();
     tokio::spawn(clocks::run(times, notices, followed.clone(), inbox.clone()));
+    tokio::spawn(sorry::run(followed.clone(), inbox.clone()));
     let records = listeners.subscribe();
     tokio::spawn(alerting::run(settings.host, followed.clone(), records, inbox.clone()));
     let handle = Handle {

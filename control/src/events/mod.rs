@@ -18,11 +18,12 @@ use crate::engine::{Action, Counted, Moment, PortStatus, State, Ticket};
 use crate::health::weight::AgentWeight;
 use crate::host::HostState;
 use crate::ipvs;
-use crate::model::Document;
+use crate::model::{Document, VirtualAddress};
 use crate::store::RevisionInfo;
 use dataplane::packet_path::reals::Load;
 use dataplane::table::{Mac, PortId, RealId};
-use std::net::IpAddr;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -184,6 +185,8 @@ pub enum Event {
         /// With which Ethernet address.
         mac: Mac,
     },
+    /// The director serves these services' sorry pages, at these addresses of its own.
+    SorryPagesOpened(BTreeMap<VirtualAddress, SocketAddr>),
     /// Something about a real server that people should know and that decides nothing.
     RealNoticed {
         /// Which server.
@@ -294,6 +297,10 @@ pub fn decide(state: &mut State, event: Event, senses: &Senses<'_>, out: &mut Ve
         }
         Event::NeighbourSeen { port, address, mac } => {
             link_changed::seen(state, port, address, mac, out);
+        }
+        Event::SorryPagesOpened(places) => {
+            state.situation.sorry_pages = places;
+            real_changed::republish(state, senses, out);
         }
         Event::RealNoticed { real, kind, severity, text } => {
             real_changed::noticed(state, &real, (severity, kind), text, now, out);

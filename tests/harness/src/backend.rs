@@ -4,7 +4,8 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::SystemTime;
 
 use anyhow::{Context, Result};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -27,6 +28,7 @@ pub struct Backend {
     kind: Kind,
     address: SocketAddr,
     served: Arc<AtomicU64>,
+    clock: Arc<AtomicI64>,
     acceptor: Option<AbortHandle>,
 }
 
@@ -51,7 +53,8 @@ impl Backend {
     fn new(host: &Host, kind: Kind, address: &str) -> Result<Self> {
         let address = address.parse().with_context(|| format!("address {address:?}"))?;
         let served = Arc::new(AtomicU64::new(0));
-        let mut backend = Self { host: host.clone(), kind, address, served, acceptor: None };
+        let clock = Arc::new(AtomicI64::new(0));
+        let mut backend = Self { host: host.clone(), kind, address, served, clock, acceptor: None };
         backend.start()?;
         Ok(backend)
     }
@@ -69,7 +72,8 @@ impl Backend {
             .enter(|| listen(self.address))?
             .with_context(|| format!("{} on {}", self.address, self.host.name()))?;
         let name = self.host.name().to_owned();
-        let work = accept(listener, self.kind, name, Arc::clone(&self.served));
+        let (served, clock) = (Arc::clone(&self.served), Arc::clone(&self.clock));
+        let work = accept(listener, self.kind, name, served, clock);
         self.acceptor = Some(self.host.runtime().spawn(work).abort_handle());
         Ok(())
     }
@@ -84,6 +88,11 @@ impl Backend {
     /// Whether it listens.
     pub fn is_up(&self) -> bool {
         self.acceptor.is_some()
+    }
+
+    /// Sets its clock, which it tells in the `Date` header, so many seconds ahead of the machine's.
+    pub fn set_clock_ahead(&self, seconds: i64) {
+        self.clock.store(seconds, Ordering::Relaxed);
     }
 
     /// Requests or lines answered since it was made.
@@ -115,16 +124,17 @@ async fn accept(
     kind: Kind,
     name: String,
     served: Arc<AtomicU64>,
+    clock: Arc<AtomicI64>,
 ) -> Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let mut connections = JoinSet::new();
     loop {
         let (stream, peer) = listener.accept().await?;
-        let (name, served) = (name.clone(), Arc::clone(&served));
+        let (name, served, clock) = (name.clone(), Arc::clone(&served), Arc::clone(&clock));
         connections.spawn(async move {
             // A client that goes away mid-request is its own affair.
             let _ = match kind {
-                Kind::Http => serve_http(stream, peer, &name, &served).await,
+                Kind::Http => serve_http(stream, peer, &name, (&served, &clock)).await,
                 Kind::Lines => serve_lines(stream, &name, &served).await,
             };
         });
@@ -136,7 +146,7 @@ async fn serve_http(
     stream: TcpStream,
     peer: SocketAddr,
     name: &str,
-    served: &AtomicU64,
+    (served, clock): (&AtomicU64, &AtomicI64),
 ) -> Result<()> {
     const LONGEST_HEADER: u64 = 16 * 1024;
     stream.set_nodelay(true)?;
@@ -161,7 +171,8 @@ async fn serve_http(
                 Some(_) => close |= text.eq_ignore_ascii_case("connection: close"),
             }
         }
-        let answer = answer(path.as_deref().unwrap_or("/"), name, peer, close);
+        let date = date(clock.load(Ordering::Relaxed));
+        let answer = answer(path.as_deref().unwrap_or("/"), name, peer, (close, &date));
         served.fetch_add(1, Ordering::Relaxed);
         stream.get_mut().write_all(&answer).await?;
         if close {
@@ -170,7 +181,15 @@ async fn serve_http(
     }
 }
 
-fn answer(path: &str, name: &str, peer: SocketAddr, close: bool) -> Vec<u8> {
+/// The time of day by a clock that is so many seconds ahead, as HTTP writes it.
+#[allow(clippy::disallowed_methods, reason = "a server tells the time")]
+fn date(ahead: i64) -> String {
+    let shift = std::time::Duration::from_secs(ahead.unsigned_abs());
+    let now = SystemTime::now();
+    httpdate::fmt_http_date(if ahead < 0 { now - shift } else { now + shift })
+}
+
+fn answer(path: &str, name: &str, peer: SocketAddr, (close, date): (bool, &str)) -> Vec<u8> {
     const MOST_BYTES: usize = 64 << 20;
     let length = path.strip_prefix("/bytes/").and_then(|count| count.parse::<usize>().ok());
     let (status, body) = match (path, length) {
@@ -181,7 +200,7 @@ fn answer(path: &str, name: &str, peer: SocketAddr, close: bool) -> Vec<u8> {
     };
     let after = if close { "close" } else { "keep-alive" };
     let mut answer = format!(
-        "HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nX-Server: {name}\r\nContent-Length: {}\r\nConnection: {after}\r\n\r\n",
+        "HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nX-Server: {name}\r\nDate: {date}\r\nContent-Length: {}\r\nConnection: {after}\r\n\r\n",
         body.len()
     )
     .into_bytes();

@@ -13,6 +13,9 @@
 //! | `VIADUCT_RIP`, `VIADUCT_RPORT` | the real server; may be empty |
 //! | `VIADUCT_TIME` | when it happened, in seconds since 1970 |
 //! | `VIADUCT_TEXT` | what happened |
+//! | `MON_GROUP`, `MON_SERVICE` | as `VIADUCT_SERVICE` |
+//! | `MON_ALERTTYPE` | `failure` or `up` |
+//! | `MON_LAST_SUMMARY` | as `VIADUCT_TEXT` |
 
 use std::process::Stdio;
 
@@ -88,6 +91,10 @@ fn prepare(node: &str, program: &str, arguments: &[String], item: &Item) -> Comm
         .env("VIADUCT_RPORT", rport)
         .env("VIADUCT_TIME", seconds)
         .env("VIADUCT_TEXT", one_line(&item.text))
+        .env("MON_GROUP", service)
+        .env("MON_SERVICE", service)
+        .env("MON_ALERTTYPE", if item.good { "up" } else { "failure" })
+        .env("MON_LAST_SUMMARY", one_line(&item.text))
         .current_dir("/")
         .stdin(Stdio::piped())
         .stdout(Stdio::null())

@@ -5,8 +5,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use crate::host::Host;
-use crate::process::Finished;
+use crate::host::{Host, command};
+use crate::process::{Finished, Process};
 
 /// What ApacheBench reports.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -27,12 +27,44 @@ pub fn ab(host: &Host, url: &str, requests: u32, concurrency: u32, limit: Durati
     let (requests, concurrency) = (requests.to_string(), concurrency.to_string());
     // -l: answers differ in length, because the servers' names do.
     let arguments = ["ab", "-q", "-l", "-r", "-s", "30", "-n", &requests, "-c", &concurrency, url];
-    let text = host.run_for(&arguments, limit)?.ok()?;
+    ab_report(&host.run_for(&arguments, limit)?)
+}
+
+/// Starts to request `url` over a new connection each time, for `seconds`; a request that takes
+/// longer than `patience` seconds ends the run with an error. [`ab_report`] reads what came of it.
+///
+/// # Errors
+/// When ab cannot be started.
+pub fn ab_running(
+    host: &Host,
+    url: &str,
+    concurrency: u32,
+    (seconds, patience): (u32, u32),
+) -> Result<Process> {
+    let (seconds, patience) = (seconds.to_string(), patience.to_string());
+    let concurrency = concurrency.to_string();
+    // -n after -t: otherwise the run ends after 50,000 requests.
+    let endless = ["-t", &seconds, "-n", "100000000"];
+    let arguments = [&["ab", "-q", "-l", "-r", "-s", &patience, "-c", &concurrency], &endless[..]];
+    host.spawn(command(&[&arguments.concat()[..], &[url]].concat())?)
+}
+
+/// Reads what ab printed.
+///
+/// # Errors
+/// When it ended badly.
+pub fn ab_report(ended: &Finished) -> Result<Ab> {
+    let text = ended.clone().ok()?;
     let field = |name: &str| number_after(&text, name).with_context(|| format!("{name} in {text}"));
+    // "(Connect: 0, Receive: 3, Length: 0, Exceptions: 3)" stands there only when one failed. A
+    // connection that was reset counts as both of Receive and Exceptions.
+    let part = |name: &str| number_after(&text, name).unwrap_or(0.0);
+    let broken = part("Receive:").max(part("Exceptions:"));
+    let failed = part("(Connect:") + broken + part("Length:") + part("Non-2xx responses:");
+    field("Failed requests:")?;
     Ok(Ab {
         complete: field("Complete requests:")? as u64,
-        failed: field("Failed requests:")? as u64
-            + number_after(&text, "Non-2xx responses:").unwrap_or(0.0) as u64,
+        failed: failed as u64,
         rate: field("Requests per second:")?,
     })
 }
@@ -126,5 +158,5 @@ pub fn iperf3_report(ended: &Finished) -> Result<Iperf3> {
 /// The first number after `label` in a program's report.
 fn number_after(text: &str, label: &str) -> Option<f64> {
     let (_, rest) = text.split_once(label)?;
-    rest.split_whitespace().next()?.parse().ok()
+    rest.split_whitespace().next()?.trim_end_matches([',', ')']).parse().ok()
 }

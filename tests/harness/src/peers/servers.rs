@@ -20,9 +20,21 @@ const START: Duration = Duration::from_secs(20);
 /// # Errors
 /// When nginx is not installed or does not serve in time.
 pub fn nginx(host: &Host, listen: &str) -> Result<Process> {
+    let name = host.name();
+    let page = format!("location / {{ default_type text/plain; return 200 \"{name}\\n\"; }}");
+    nginx_with(host, listen, &page)
+}
+
+/// Serves HTTP by nginx on `listen`, with these lines in its `server` block.
+///
+/// # Errors
+/// As [`nginx`].
+pub fn nginx_with(host: &Host, listen: &str, server: &str) -> Result<Process> {
     let directory = host.directory().join("nginx");
     fs::create_dir_all(&directory)?;
-    let (name, directory) = (host.name(), directory.to_string_lossy().into_owned());
+    let directory = directory.to_string_lossy().into_owned();
+    // One that was killed leaves its mark behind.
+    let _ = fs::remove_file(Path::new(&directory).join("pid"));
     // Without `user`, the worker would be nobody, who may not enter the lab's directory.
     let config = format!(
         "daemon off; user root; worker_processes 1; pid {directory}/pid; error_log stderr;\n\
@@ -32,7 +44,7 @@ pub fn nginx(host: &Host, listen: &str) -> Result<Process> {
            client_body_temp_path {directory}/body; proxy_temp_path {directory}/proxy;\n\
            fastcgi_temp_path {directory}/fastcgi; uwsgi_temp_path {directory}/uwsgi;\n\
            scgi_temp_path {directory}/scgi;\n\
-           server {{ listen {listen} backlog=4096; location / {{ default_type text/plain; return 200 \"{name}\\n\"; }} }}\n\
+           server {{ listen {listen} backlog=4096; {server} }}\n\
          }}\n"
     );
     let file = Path::new(&directory).join("nginx.conf");
