@@ -3,6 +3,7 @@
 mod config;
 pub mod demo;
 mod generate;
+mod high_availability;
 pub mod ipvsadm;
 mod notify;
 mod operate;
@@ -79,6 +80,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         }
         Command::Undrain { service, real } => operate::undrain(&client, service, real),
         Command::KillConnections(kill) => operate::kill(&client, kill),
+        Command::Failover { instance } => high_availability::failover(&client, instance),
         Command::Backup { file } => operate::backup(&client, &file),
         Command::Restore { file } => operate::restore(&client, &file),
         Command::Completions { shell } => generate::completions(shell),

@@ -1,15 +1,19 @@
 //! Intent, health and role to what packets look up. Pure.
 
 mod ids;
+mod instances;
+mod roles;
 mod steering;
 
 pub use ids::{Ids, RealKey, RealSlot};
+pub use instances::{instances, script_thing, service_thing};
+pub use roles::{Role, roles, virtual_macs};
 pub use steering::steering;
 
 use crate::model::{
     Document, MatchRule, Method, Netmask, Persistence, Real, Service, Sorry, VirtualAddress,
 };
-use dataplane::table::{self, Mac, MarkRule, OwnedAddress, RealId, ServiceId, ServiceTable};
+use dataplane::table::{self, MarkRule, OwnedAddress, RealId, ServiceId, ServiceTable};
 use dataplane::tick::Ticks;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -35,15 +39,6 @@ pub enum Standing {
     Weight(u32),
     /// It is not there at all.
     Removed,
-}
-
-/// What this node is for an address under VRRP.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Role {
-    /// It answers, with this MAC.
-    Master(Mac),
-    /// It is silent.
-    Backup,
 }
 
 /// One generation of what packets look up, with what the next one needs to know of it.
@@ -104,13 +99,14 @@ pub fn compile(
         next.compiled.insert(source.address, compiled);
     }
     ids.retain(&next.compiled.keys().copied().collect(), &reals);
-    next.table = Arc::new(ServiceTable::new(
+    let table = ServiceTable::new(
         next.compiled.values().map(|compiled| Arc::clone(&compiled.service)),
         owned_addresses(document, situation),
         marks(document),
         timeouts(document),
         document.tunables,
-    ));
+    );
+    next.table = Arc::new(table.with_silent(silent_addresses(situation)));
     next
 }
 
@@ -238,27 +234,29 @@ fn owned_addresses(document: &Document, situation: &Situation) -> Vec<OwnedAddre
         let ruled = service.rules.iter().map(|rule| rule.destination);
         let ruled = ruled.filter(|block| block.length == host_length(&block.address));
         for address in service.address.ip().into_iter().chain(ruled.map(|block| block.address)) {
-            match situation.roles.get(&address) {
-                Some(Role::Backup) => {}
-                Some(Role::Master(mac)) => {
-                    owned.insert(address, Some(*mac));
-                }
-                None => {
-                    owned.insert(address, None);
-                }
-            }
+            let role = situation.roles.get(&address).copied();
+            owned.extend(role.unwrap_or(Role::ALWAYS).owned(address).map(|own| (address, own)));
         }
     }
     // Addresses that VRRP gives this node without a service on them, such as an inside gateway.
-    for (address, role) in &situation.roles {
-        if let Role::Master(mac) = role {
-            owned.insert(*address, Some(*mac));
-        }
-    }
-    owned
-        .into_iter()
-        .map(|(address, mac)| OwnedAddress { address, mac, answers_ping: true })
-        .collect()
+    let ruled = situation.roles.iter();
+    let ruled = ruled.filter_map(|(address, role)| Some((*address, role.owned(*address)?)));
+    owned.extend(ruled.filter(|(address, _)| !withdrawn(document, situation, address)));
+    owned.into_values().collect()
+}
+
+/// Whether every service on an address is below its quorum and wants the address withdrawn then.
+fn withdrawn(document: &Document, situation: &Situation, address: &IpAddr) -> bool {
+    let on = document.services.iter().filter(|service| service.address.ip() == Some(*address));
+    let mut on = on.peekable();
+    on.peek().is_some()
+        && on.all(|service| service.quorum.withdraw && situation.down.contains(&service.address))
+}
+
+/// The addresses that another node answers for.
+fn silent_addresses(situation: &Situation) -> impl Iterator<Item = IpAddr> {
+    let silent = situation.roles.iter().filter(|(_, role)| matches!(role, Role::Backup));
+    silent.map(|(address, _)| *address)
 }
 
 const fn host_length(address: &IpAddr) -> u8 {

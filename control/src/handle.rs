@@ -1,6 +1,6 @@
 //! Everything that console may call.
 
-use crate::engine::{Ask, Keeper, Message, Outcome, Refusal, State, Ticket};
+use crate::engine::{Ask, Keeper, Mastership, Message, Outcome, Refusal, State, Ticket};
 use crate::events::{Event, Packets, Record};
 use crate::health::task::{CheckView, Checker};
 use crate::ipvs;
@@ -9,7 +9,7 @@ use crate::store::{Backup, Revision, RevisionInfo, StoreError};
 use crate::time::{TimeKeeper, TimeView};
 use crate::view::{
     Chosen, ConnectionFilter, ConnectionView, ConnectionsView, DropView, InterfaceView,
-    ServiceView, StatusView,
+    ServiceView, StatusView, VrrpView,
 };
 use arc_swap::ArcSwap;
 use dataplane::packet_path::connections::ConnectionInfo;
@@ -35,6 +35,7 @@ pub struct Handle {
     pub(crate) dataplane: Arc<Dataplane>,
     pub(crate) checker: Checker,
     pub(crate) clocks: TimeKeeper,
+    pub(crate) mastership: Mastership,
 }
 
 /// The configuration as it stood after the last event.
@@ -337,6 +338,27 @@ impl Handle {
     /// When the engine has ended.
     pub async fn clocks(&self) -> Result<TimeView, Refusal> {
         self.clocks.look().await.ok_or_else(ended)
+    }
+
+    /// The VRRP instances as they stand.
+    pub fn vrrp(&self) -> Vec<VrrpView> {
+        let document = &self.snapshot().document;
+        VrrpView::all(document, &self.mastership.status(), crate::vrrp::task::clock())
+    }
+
+    /// Gives mastership of one VRRP instance and its group, or of all, to the other node.
+    ///
+    /// # Errors
+    /// When there is no such instance, or VRRP does not run.
+    pub fn failover(&self, instance: Option<&str>) -> Result<(), Refusal> {
+        let known = self.mastership.status();
+        if let Some(name) = instance
+            && !known.iter().any(|status| status.name == name)
+        {
+            return Err(Refusal::NoInstance(name.to_owned()));
+        }
+        let resigned = self.mastership.resign(instance.map(str::to_owned));
+        resigned.map_err(|error| Refusal::Unavailable(error.to_string()))
     }
 
     /// Has the checks read their certificate files anew.

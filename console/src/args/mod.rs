@@ -112,6 +112,11 @@ pub enum Command {
     },
     /// End connections. At least one condition has to be given.
     KillConnections(KillArguments),
+    /// Give mastership to the other director.
+    Failover {
+        /// This VRRP instance and its group, instead of all.
+        instance: Option<String>,
+    },
     /// Write everything that the daemon keeps to one file.
     Backup {
         /// The file; - for standard output.
@@ -183,6 +188,8 @@ pub enum Topic {
     Drops,
     /// Attached interfaces.
     Interfaces,
+    /// VRRP instances: who is master, and why.
+    Vrrp,
     /// What happened lately.
     Events,
 }
@@ -283,6 +290,9 @@ mod tests {
             "viaduct show connections",
             "viaduct show time",
             "viaduct show drops",
+            "viaduct show vrrp --json",
+            "viaduct failover",
+            "viaduct failover outside",
             "viaduct drain web 10.0.0.1:80 --within 10m",
             "viaduct undrain web 10.0.0.1",
             "viaduct kill-connections --real 10.0.0.1",

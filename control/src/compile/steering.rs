@@ -23,6 +23,11 @@ pub fn steering(
     let mut rules = SteeringRules { macs, ..SteeringRules::default() };
     let table = &generation.table;
     rules.owned = table.owned_addresses().map(|owned| owned.address).collect();
+    // What another director answers for is taken from the host too, and dropped: a backup is silent,
+    // whatever addresses its host has. But one that has a VIP on loopback is a real server as well,
+    // and its host gets what the master sends.
+    let silent = table.silent_addresses().filter(|address| !is_on_loopback(host, address));
+    rules.owned.extend(silent);
     rules.prefixes = table.marks().iter().map(|rule| rule.destination).collect();
     rules.local = host.addresses.iter().map(|address| address.prefix.address).collect();
     // Full NAT without a pool, and clients on the director, use the host's own addresses.
@@ -50,6 +55,11 @@ pub fn steering(
         add_real(&mut rules, service.key(), server.ip(), server.port());
     }
     rules
+}
+
+fn is_on_loopback(host: &HostState, address: &IpAddr) -> bool {
+    let mut same = host.addresses.iter().filter(|own| own.prefix.address == *address);
+    same.any(|own| is_loopback(host, own.link))
 }
 
 fn is_loopback(host: &HostState, link: u32) -> bool {
@@ -181,7 +191,15 @@ mod tests {
         let first = compile(&document, &situation, &mut ids, &Generation::default());
         let rules = steering(&first, &ids, &host(), BTreeSet::new());
         assert!(rules.owned.contains(&IpAddr::from([192, 0, 2, 1])));
-        assert!(!rules.owned.contains(&IpAddr::from([192, 0, 2, 2])), "backup");
+        let silent = IpAddr::from([192, 0, 2, 2]);
+        assert!(rules.owned.contains(&silent), "taken from the host, to be dropped");
+        let mut real_server = host();
+        let prefix = dataplane::table::Prefix { address: silent, length: 32 };
+        let loopback = real_server.links.iter().find(|(_, link)| link.loopback);
+        let link = *loopback.expect("a loopback").0;
+        real_server.addresses.push(Address { link, prefix });
+        let rules_there = steering(&first, &ids, &real_server, BTreeSet::new());
+        assert!(!rules_there.owned.contains(&silent), "the host is a real server of it");
         assert_eq!(
             rules.reals,
             [

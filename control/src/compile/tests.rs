@@ -188,7 +188,11 @@ fn the_director_answers_for_what_is_its_own() {
     let address = |last| IpAddr::from([192, 0, 2, last]);
     let situation = Situation {
         down: [vip(2)].into(),
-        roles: [(address(3), Role::Backup), (address(4), Role::Master(mac))].into(),
+        roles: [
+            (address(3), Role::Backup),
+            (address(4), Role::Master { mac: Some(mac), answers_ping: false }),
+        ]
+        .into(),
         ..Situation::default()
     };
     let only = compile(&document, &situation, &mut Ids::default(), &Generation::default());
@@ -196,6 +200,8 @@ fn the_director_answers_for_what_is_its_own() {
     assert_eq!(owned(1), Some(None));
     assert_eq!(owned(2), None, "withdrawn below its quorum");
     assert_eq!(owned(3), None, "another node is master");
+    assert_eq!(only.table.silent_addresses().collect::<Vec<_>>(), [&address(3)]);
+    assert_eq!(only.table.owned(&address(4)).map(|owned| owned.answers_ping), Some(false));
     assert_eq!(owned(4), Some(Some(mac)));
     assert_eq!(owned(9), Some(None), "named by a match rule");
     assert_eq!(only.table.marks().len(), 2);

@@ -7,6 +7,7 @@ use crate::store::{Draft, Patch, RevisionInfo};
 use dataplane::io::steer::SteeringRules;
 use dataplane::table::{Hops, PortId, RealId, ServiceId, ServiceTable};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -65,6 +66,8 @@ pub enum Action {
     Record(Arc<Record>),
     /// The running document is another one: whoever lives by it is told.
     Follow(Arc<Document>),
+    /// These services are below their quorum, by name: VRRP may track them.
+    Quorums(BTreeSet<String>),
     /// Leave the loop.
     Stop,
 }
@@ -158,6 +161,9 @@ pub enum Refusal {
         /// What was asked for.
         real: String,
     },
+    /// No such VRRP instance.
+    #[error("there is no VRRP instance {0}")]
+    NoInstance(String),
     /// The real server is not drained.
     #[error("{0} is not drained")]
     NotDrained(SocketAddr),

@@ -1,5 +1,6 @@
 //! Starting, turning and ending the loop.
 
+use super::mastership::{self, Mastership};
 use super::packets::Workers;
 use super::world::{Listening, World, with_causes};
 use super::{Drain, Keeper, Message, Moment, Outcome, State, Ticket, Trial};
@@ -17,7 +18,7 @@ use arc_swap::ArcSwap;
 use dataplane::io::steer::Steering;
 use dataplane::packet_path::{Capacity, Notice};
 use dataplane::worker::Dataplane;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -90,6 +91,7 @@ pub struct Running {
     host: tokio::task::JoinHandle<Result<(), HostError>>,
     keeper: Keeper,
     dataplane: Arc<Dataplane>,
+    mastership: Mastership,
 }
 
 /// Opens the store, starts the packet path and the loop.
@@ -116,6 +118,7 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     let (loopback, inner) = mpsc::unbounded_channel();
     let (listeners, _) = broadcast::channel(LISTENERS);
     let (follow, followed) = watch::channel(Arc::clone(&state.running));
+    let (quorums, below_quorum) = watch::channel(BTreeSet::new());
     let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::of(&state)));
     let world = World {
         dataplane: Arc::clone(&dataplane),
@@ -125,6 +128,7 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         keeper: keeper.clone(),
         listeners: listeners.clone(),
         follow,
+        quorums,
         waiting: BTreeMap::new(),
         loopback,
         listening: Listening::default(),
@@ -139,6 +143,9 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     tokio::spawn(sorry::run(followed.clone(), inbox.clone()));
     let records = listeners.subscribe();
     tokio::spawn(alerting::run(settings.host, followed.clone(), records, inbox.clone()));
+    let mastership = Mastership::default();
+    let roles = mastership::run(mastership.clone(), followed.clone(), below_quorum, inbox.clone());
+    tokio::spawn(roles);
     let handle = Handle {
         inbox,
         snapshot: Arc::clone(&snapshot),
@@ -148,6 +155,7 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         dataplane: Arc::clone(&dataplane),
         checker,
         clocks: clock_keeper,
+        mastership: mastership.clone(),
     };
     let engine =
         Engine { state, world, started, snapshot, tickets: 0, ipvs_host: ipvs::Host::default() };
@@ -157,7 +165,7 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         runtime.block_on(engine.run(messages, inner, host_watch, found.warnings));
         let _ = over.send(());
     })?;
-    Ok(Running { handle, stop, engine, store, ended, host, keeper, dataplane })
+    Ok(Running { handle, stop, engine, store, ended, host, keeper, dataplane, mastership })
 }
 
 /// Opens the store and commits the configuration file, if it is a new one.
@@ -402,9 +410,12 @@ impl Running {
         }
     }
 
-    /// Ends everything in order: nothing new is taken, interfaces are closed, packets stop, the
+    /// Ends everything in order: mastership is resigned, nothing new is taken, interfaces are closed, packets stop, the
     /// store is flushed. `false` when some part did not end in time.
     pub async fn stop(self) -> bool {
+        // The other director takes over while this one still forwards.
+        let mastership = self.mastership;
+        let resigned = joined_blocking(move || mastership.stop()).await;
         let asked = self.handle.send(Event::StopAsked).await;
         if asked.is_err() {
             tracing::error!("the engine had ended before");
@@ -415,7 +426,7 @@ impl Running {
         let packets = joined_blocking(move || dataplane.stop()).await;
         self.keeper.close();
         let store = joined(self.store).await;
-        engine && packets && store
+        resigned && engine && packets && store
     }
 }
 

@@ -2,7 +2,8 @@
 
 use super::ledger::Ledger;
 use super::{Action, Moment, Outcome, Ports, Refusal, Ticket};
-use crate::compile::{Generation, Ids, RealKey, Situation, Standing, compile, steering};
+use crate::compile::virtual_macs;
+use crate::compile::{Generation, Ids, RealKey, Situation, Standing, compile, roles, steering};
 use crate::events::{Kind, Record, Severity};
 use crate::health::weight::{AgentWeight, FULL, published, share};
 use crate::host::HostState;
@@ -66,8 +67,8 @@ pub struct State {
     pub heard: BTreeMap<(PortId, IpAddr), Mac>,
     /// Counts publications of next hops.
     pub hops_generation: u64,
-    /// VRRP's virtual Ethernet addresses, with the interface's name.
-    pub virtual_macs: BTreeSet<(String, Mac)>,
+    /// VRRP instances that this node is master of.
+    pub masters: BTreeSet<String>,
     /// How much the packet path holds.
     pub capacity: Capacity,
     /// The last records, oldest first.
@@ -210,7 +211,7 @@ impl State {
             host: Arc::default(),
             heard: BTreeMap::new(),
             hops_generation: 0,
-            virtual_macs: BTreeSet::new(),
+            masters: BTreeSet::new(),
             capacity,
             sequence: recent.back().map_or(1, |record| record.sequence + 1),
             recent,
@@ -249,14 +250,22 @@ impl State {
             fresh_services: std::mem::take(&mut self.generation.fresh_services),
         });
         self.steer(out);
+        out.push(Action::Quorums(self.services_down()));
+    }
+
+    /// The services below their quorum, by name.
+    fn services_down(&self) -> BTreeSet<String> {
+        let down = |service: &&Arc<Service>| self.situation.down.contains(&service.address);
+        let services = self.running.services.iter().filter(down);
+        services.map(|service| service.name.clone()).collect()
     }
 
     /// Brings the host's picture, the ports and the services together for the steering rules.
     pub fn steer(&self, out: &mut Vec<Action>) {
-        let macs = self
-            .virtual_macs
-            .iter()
-            .filter_map(|(name, mac)| Some((self.host.link_named(name)?, *mac)))
+        let macs = virtual_macs(&self.running, &self.masters);
+        let macs = macs
+            .into_iter()
+            .filter_map(|(name, mac)| Some((self.host.link_named(&name)?, mac)))
             .collect();
         out.push(Action::Steer(steering(&self.generation, &self.ids, &self.host, macs)));
     }
@@ -280,6 +289,8 @@ impl State {
         }
         let exists = |address: &VirtualAddress| running.service_at(address).is_some();
         self.situation.down.retain(exists);
+        self.masters.retain(|name| running.vrrp.iter().any(|instance| instance.name == *name));
+        self.situation.roles = roles(&running, &self.masters);
     }
 
     /// How a service's real servers differ from the document: dead, drained, weighed by their

@@ -29,6 +29,8 @@ pub(super) struct World {
     pub keeper: Keeper,
     pub listeners: broadcast::Sender<Arc<Record>>,
     pub follow: watch::Sender<Arc<Document>>,
+    /// Services below their quorum, by name.
+    pub quorums: watch::Sender<BTreeSet<String>>,
     pub waiting: BTreeMap<Ticket, oneshot::Sender<Outcome>>,
     pub loopback: mpsc::UnboundedSender<Event>,
     /// The rules in force, to change what interfaces listen to only when they differ.
@@ -69,6 +71,13 @@ impl World {
             Action::Record(record) => self.tell(record),
             Action::Follow(document) => {
                 self.follow.send_replace(document);
+            }
+            Action::Quorums(down) => {
+                self.quorums.send_if_modified(|known| {
+                    let changed = *known != down;
+                    *known = down;
+                    changed
+                });
             }
             Action::Stop => return false,
         }

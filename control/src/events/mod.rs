@@ -13,13 +13,14 @@ mod stored;
 pub use record::{Kind, Record, Severity};
 pub use server_drained::real_key_of;
 
-use crate::compile::{RealKey, Role};
+use crate::compile::RealKey;
 use crate::engine::{Action, Counted, Moment, PortStatus, State, Ticket};
 use crate::health::weight::AgentWeight;
 use crate::host::HostState;
 use crate::ipvs;
 use crate::model::{Document, VirtualAddress};
 use crate::store::RevisionInfo;
+use crate::vrrp::fsm as vrrp;
 use dataplane::packet_path::reals::Load;
 use dataplane::table::{Mac, PortId, RealId};
 use std::collections::BTreeMap;
@@ -145,17 +146,13 @@ pub enum Event {
         /// What it asks for.
         agent: Option<AgentWeight>,
     },
-    /// VRRP says what this node is for some addresses.
-    RolesChanged {
-        /// Of which instance.
+    /// A VRRP instance changed its state.
+    RoleChanged {
+        /// Which instance.
         instance: String,
-        /// On which interface.
-        interface: String,
-        /// Its virtual Ethernet addresses, when it is master.
-        macs: Vec<Mac>,
-        /// All of its addresses.
-        roles: Vec<(IpAddr, Role)>,
-        /// Why.
+        /// What it is now.
+        to: vrrp::State,
+        /// Why, and what is down.
         reason: String,
     },
     /// The host's picture is another one.
@@ -285,9 +282,8 @@ pub fn decide(state: &mut State, event: Event, senses: &Senses<'_>, out: &mut Ve
         Event::RealWeighed { real, agent } => {
             real_changed::weighed(state, &real, agent, senses, out);
         }
-        Event::RolesChanged { instance, interface, macs, roles, reason } => {
-            let change = role_changed::Change { instance, interface, macs, roles, reason };
-            role_changed::changed(state, change, senses, out);
+        Event::RoleChanged { instance, to, reason } => {
+            role_changed::changed(state, instance, to, &reason, senses, out);
         }
         Event::HostChanged(host) => link_changed::host(state, host, now, out),
         Event::PortOpened { port, status } => link_changed::opened(state, port, status, now, out),

@@ -1,38 +1,39 @@
 //! This node became master or backup for some addresses.
 
 use super::{Kind, Senses, Severity};
-use crate::compile::Role;
 use crate::engine::{Action, State};
-use dataplane::table::Mac;
-use std::net::IpAddr;
-
-/// What VRRP says.
-pub(super) struct Change {
-    pub instance: String,
-    pub interface: String,
-    pub macs: Vec<Mac>,
-    pub roles: Vec<(IpAddr, Role)>,
-    pub reason: String,
-}
+use crate::vrrp::fsm::State as Standing;
 
 pub(super) fn changed(
     state: &mut State,
-    change: Change,
+    instance: String,
+    to: Standing,
+    reason: &str,
     senses: &Senses<'_>,
     out: &mut Vec<Action>,
 ) {
-    let is_master = change.roles.iter().any(|(_, role)| matches!(role, Role::Master(_)));
-    for mac in &change.macs {
-        let entry = (change.interface.clone(), *mac);
-        if is_master {
-            state.virtual_macs.insert(entry);
-        } else {
-            state.virtual_macs.remove(&entry);
-        }
+    let was_master = state.masters.contains(&instance);
+    let is_master = to == Standing::Master;
+    if is_master {
+        state.masters.insert(instance.clone());
+    } else {
+        state.masters.remove(&instance);
     }
-    state.situation.roles.extend(change.roles);
-    let role = if is_master { "master" } else { "backup" };
-    let text = format!("became {role}: {}", change.reason);
-    state.record(senses.now, (Severity::Warning, Kind::Mastership), change.instance, text, out);
-    super::real_changed::republish(state, senses, out);
+    if was_master != is_master {
+        // Packets first, people later.
+        super::real_changed::republish(state, senses, out);
+    }
+    let severity = match to {
+        Standing::Master => Severity::Warning,
+        Standing::Backup if was_master => Severity::Warning,
+        Standing::Backup | Standing::Initialize => Severity::Info,
+        Standing::Fault => Severity::Error,
+    };
+    let text = match to {
+        Standing::Master => format!("became master: {reason}"),
+        Standing::Backup => format!("became backup: {reason}"),
+        Standing::Initialize => format!("stopped: {reason}"),
+        Standing::Fault => format!("in fault: {reason}"),
+    };
+    state.record(senses.now, (severity, Kind::Mastership), instance, text, out);
 }

@@ -61,7 +61,7 @@ pub enum VrrpAuth {
     None,
     /// Version 2's plain password: at most 8 bytes.
     Password(String),
-    /// keepalived's `auth_hmac`: a key of 16 bytes or more.
+    /// keepalived's `auth_hmac`: a key of 32 to 64 bytes, as it is or in hexadecimal.
     Hmac(String),
 }
 

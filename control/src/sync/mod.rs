@@ -7,7 +7,12 @@
 
 pub mod connection;
 pub mod identity;
+pub mod link;
 pub mod message;
 pub mod pairing;
 pub mod records;
 pub mod replica;
+pub mod session;
+pub mod status;
+pub mod task;
+pub mod trust;

@@ -8,6 +8,7 @@ mod interfaces;
 mod moment;
 mod services;
 mod status;
+mod vrrp;
 
 pub use connections::{Chosen, ConnectionFilter, ConnectionView, ConnectionsView};
 pub use drops::DropView;
@@ -15,3 +16,4 @@ pub use interfaces::InterfaceView;
 pub use moment::moment;
 pub use services::{DrainView, RealView, ServiceView, State as RealState, TrafficView};
 pub use status::StatusView;
+pub use vrrp::{HeardMaster, VrrpView};

@@ -34,7 +34,7 @@ impl PacketPath {
             return Verdict::Host;
         }
         let Some(mac) = self.answering_mac(view, frame.ingress, Address::v4(target)) else {
-            return Verdict::Host;
+            return not_answered(view, Address::v4(target));
         };
         let (ingress, bytes) = (frame.ingress, frame.bytes_mut());
         put(bytes, ethernet::DESTINATION, &sender_mac);
@@ -85,7 +85,7 @@ impl PacketPath {
         // nodes, which claims the address.
         let asker = packet.source;
         let Some(mac) = self.answering_mac(view, frame.ingress, target) else {
-            return Verdict::Host;
+            return not_answered(view, target);
         };
         let reply_mac = told.unwrap_or_else(|| mac_at(frame.bytes(), ethernet::SOURCE));
         let l3 = packet.l3;
@@ -236,6 +236,15 @@ pub(super) fn ip_header(
         put(header, ip::v6::NEXT_HEADER, &[protocol, 64]);
         put(header, ip::v6::SOURCE, &from.0.to_be_bytes());
         put(header, ip::v6::DESTINATION, &to.0.to_be_bytes());
+    }
+}
+
+/// A question for an address that is not owned is the host's, unless another director's.
+fn not_answered(view: View<'_>, address: Address) -> Verdict {
+    if view.table.is_silent(&address.ip()) {
+        Verdict::Drop(DropReason::NotMaster)
+    } else {
+        Verdict::Host
     }
 }
 

@@ -61,6 +61,10 @@ pub fn explain(view: View<'_>, question: &Question) -> Explanation {
             told.say("address", format!("{} is owned: ARP or ND and ping are answered", to.ip()));
         }
         Some(_) => told.say("address", format!("{} is owned by the director", to.ip())),
+        None if view.table.is_silent(&to.ip()) => {
+            told.say("address", format!("{} is another director's: this one is backup", to.ip()));
+            return told.outcome("dropped: the master answers");
+        }
         None => told.say("address", format!("{} is not an address of the director", to.ip())),
     }
     if let Some(info) = known(view, question) {

@@ -56,6 +56,9 @@ impl PacketPath {
         if !packet.is_v4() && matches!(kind, icmp::v6::SOLICITATION | icmp::v6::ADVERTISEMENT) {
             return Ok(self.answer_discovery(view, frame, &packet));
         }
+        if view.table.is_silent(&packet.destination.ip()) {
+            return Err(DropReason::NotMaster);
+        }
         let echo = if packet.is_v4() { icmp::v4::ECHO } else { icmp::v6::ECHO };
         if kind == echo && packet.fragment == Fragment::Whole {
             return Ok(self.answer_ping(view, frame, &packet).unwrap_or(Verdict::Host));

@@ -65,6 +65,9 @@ impl PacketPath {
             return self.open(view, frame, *packet);
         }
         let Some((_, real)) = real else {
+            if view.table.is_silent(&packet.destination.ip()) {
+                return Err(DropReason::NotMaster);
+            }
             if !view.table.tunables.expire_nodest_conn {
                 return Err(DropReason::RealServerRemoved);
             }

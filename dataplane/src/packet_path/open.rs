@@ -35,6 +35,9 @@ impl PacketPath {
         let Some(protocol) = Protocol::from_number(packet.protocol) else {
             return Ok(Verdict::Host);
         };
+        if view.table.is_silent(&packet.destination.ip()) {
+            return Err(DropReason::NotMaster);
+        }
         let service = view.table.lookup(
             protocol,
             &packet.source.ip(),

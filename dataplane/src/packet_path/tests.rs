@@ -2,6 +2,7 @@
 
 #![allow(clippy::wildcard_enum_match_arm)] // Another crate's enums.
 
+mod backup;
 pub mod fixture;
 mod methods;
 mod mutation;

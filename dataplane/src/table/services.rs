@@ -88,6 +88,7 @@ pub struct ServiceTable {
     reals: Vec<Option<(Arc<Service>, usize)>>,
     real_addresses: HashSet<IpAddr>,
     owned: HashMap<IpAddr, OwnedAddress>,
+    silent: HashSet<IpAddr>,
     marks: Arc<[MarkRule]>,
     has_ftp: bool,
     has_port_zero: bool,
@@ -114,6 +115,46 @@ impl ServiceTable {
             table.owned.insert(address.address, address);
         }
         table
+    }
+
+    /// Addresses that another director answers for: packets to them are nobody's here. Their
+    /// services stay in the table, so that the schedulers and connections of a backup are ready, but
+    /// none of their real servers is found.
+    #[must_use]
+    pub fn with_silent(mut self, addresses: impl IntoIterator<Item = IpAddr>) -> Self {
+        self.silent = addresses.into_iter().collect();
+        if self.silent.is_empty() {
+            return self;
+        }
+        let silent: Vec<_> = self.services().filter(|s| self.sleeps(&s.key)).cloned().collect();
+        for real in silent.iter().flat_map(|service| service.reals.iter()) {
+            if let Some(place) = self.reals.get_mut(real.id.0 as usize) {
+                *place = None;
+            }
+        }
+        self
+    }
+
+    /// Whether all that leads to a service is silent.
+    fn sleeps(&self, key: &ServiceKey) -> bool {
+        match key {
+            ServiceKey::Address { address, .. } => self.silent.contains(address),
+            ServiceKey::Mark { mark, .. } => {
+                let mut rules = self.marks.iter().filter(|rule| rule.mark == *mark).peekable();
+                rules.peek().is_some()
+                    && rules.all(|rule| self.silent.contains(&rule.destination.address))
+            }
+        }
+    }
+
+    /// Whether another director answers for an address.
+    pub fn is_silent(&self, address: &IpAddr) -> bool {
+        !self.silent.is_empty() && self.silent.contains(address)
+    }
+
+    /// All addresses that another director answers for, in no order.
+    pub fn silent_addresses(&self) -> impl Iterator<Item = &IpAddr> {
+        self.silent.iter()
     }
 
     fn insert(&mut self, service: Arc<Service>) {

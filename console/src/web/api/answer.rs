@@ -34,9 +34,10 @@ impl From<Refusal> for Failure {
             Refusal::Conflict | Refusal::Unconfirmed(_) | Refusal::NothingToConfirm => {
                 StatusCode::CONFLICT
             }
-            Refusal::NoRevision(_) | Refusal::NoService(_) | Refusal::NoReal { .. } => {
-                StatusCode::NOT_FOUND
-            }
+            Refusal::NoRevision(_)
+            | Refusal::NoService(_)
+            | Refusal::NoInstance(_)
+            | Refusal::NoReal { .. } => StatusCode::NOT_FOUND,
             Refusal::NotDrained(_) => StatusCode::CONFLICT,
             Refusal::BadFilter(_) => StatusCode::BAD_REQUEST,
             Refusal::Store(_) => StatusCode::INSUFFICIENT_STORAGE,
@@ -51,6 +52,7 @@ impl From<Refusal> for Failure {
             | Refusal::NoRevision(_)
             | Refusal::NoService(_)
             | Refusal::NoReal { .. }
+            | Refusal::NoInstance(_)
             | Refusal::NotDrained(_)
             | Refusal::BadFilter(_)
             | Refusal::TooLarge(_)

@@ -3,12 +3,14 @@
 mod answer;
 mod caller;
 mod config;
+mod high_availability;
 mod operate;
 mod show;
 
 pub use answer::{Failure, Problem};
 pub use caller::Caller;
 pub use config::{Applied, Compared, RollbackWish};
+pub use high_availability::FailoverWish;
 pub use operate::{DrainWish, Killed, UndrainWish};
 pub use show::{EventsView, host_name};
 
@@ -42,6 +44,8 @@ pub fn router(handle: Handle) -> Router {
         .route("/v1/drain", post(operate::drain))
         .route("/v1/undrain", post(operate::undrain))
         .route("/v1/connections/kill", post(operate::kill))
+        .route("/v1/vrrp", get(high_availability::vrrp))
+        .route("/v1/failover", post(high_availability::failover))
         .route("/v1/backup", get(operate::backup))
         .route("/v1/restore", put(operate::restore))
         .fallback(answer::no_such_route)

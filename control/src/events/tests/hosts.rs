@@ -110,27 +110,63 @@ fn stale_neighbours_of_real_servers_are_confirmed() {
     assert_eq!(asked, [IpAddr::from([10, 0, 0, 1])], "the one that packets go by");
 }
 
+/// A director with one instance that owns the address of its service, and an inside gateway.
+fn under_vrrp() -> Director {
+    let text = r#"
+        [[vrrp]]
+        name = "outside"
+        interface = "eth0"
+        id = 50
+        addresses = ["192.0.2.1"]
+        inside_addresses = [{ address = "10.0.0.1/24", interface = "eth1" }]
+    "#;
+    let vrrp = Document::parse(text, "test").expect("good").vrrp;
+    Director::new(Some(Document { vrrp, ..web(&[1]) }))
+}
+
+fn role(to: crate::vrrp::fsm::State) -> Event {
+    Event::RoleChanged { instance: "outside".into(), to, reason: "test".into() }
+}
+
 #[test]
 fn a_backup_is_silent_and_a_master_answers_with_the_virtual_mac() {
-    let mut director = Director::new(Some(web(&[1])));
+    use crate::vrrp::fsm::State as Standing;
+    let mut director = under_vrrp();
     let mac = [0, 0, 0x5e, 0, 1, 50];
     let address: IpAddr = [192, 0, 2, 1].into();
-    let role = |role| Event::RolesChanged {
-        instance: "outside".into(),
-        interface: "eth0".into(),
-        macs: vec![mac],
-        roles: vec![(address, role)],
-        reason: "test".into(),
-    };
-    director.happen(role(Role::Backup));
-    assert!(director.table.owned(&address).is_none());
-    director.happen(role(Role::Master(mac)));
-    assert_eq!(director.table.owned(&address).map(|owned| owned.mac), Some(Some(mac)));
-    director.happen(Event::HostChanged(host(&[(7, "eth0")])));
+    let gateway: IpAddr = [10, 0, 0, 1].into();
+    director.happen(Event::HostChanged(host(&[(7, "eth0"), (8, "eth1")])));
+    director.happen(works(PortId(0)));
+    let mut actions = Vec::new();
+    director.state.republish(&mut actions);
+    assert!(director.state.generation.table.is_silent(&address), "before VRRP says anything");
+    director.happen(role(Standing::Backup));
+    assert!(director.state.generation.table.is_silent(&address));
+    director.happen(role(Standing::Master));
+    for address in [address, gateway] {
+        assert_eq!(director.table.owned(&address).map(|owned| owned.mac), Some(Some(mac)));
+        assert!(!director.table.is_silent(&address));
+    }
     let steered = director.others.iter().rev().find_map(|action| match action {
         Action::Steer(rules) => Some(rules.clone()),
         _ => None,
     });
-    assert!(steered.expect("steered").macs.contains(&(7, mac)));
-    assert_eq!(director.said(Kind::Mastership).len(), 2);
+    assert_eq!(steered.expect("steered").macs, [(7, mac), (8, mac)].into());
+    director.happen(role(Standing::Fault));
+    assert!(director.table.owned(&gateway).is_none() && director.table.is_silent(&address));
+    assert_eq!(director.said(Kind::Mastership).len(), 3);
+}
+
+#[test]
+fn an_address_that_leaves_its_instance_is_always_owned() {
+    let mut director = under_vrrp();
+    director.happen(role(crate::vrrp::fsm::State::Backup));
+    let address: IpAddr = [192, 0, 2, 1].into();
+    let mut actions = Vec::new();
+    director.state.republish(&mut actions);
+    assert!(director.state.generation.table.is_silent(&address));
+    director.state.running = Arc::new(web(&[1]));
+    director.state.republish(&mut actions);
+    let owned = director.state.generation.table.owned(&address).map(|owned| owned.mac);
+    assert_eq!(owned, Some(None));
 }

@@ -151,10 +151,16 @@ fn auth(section: &Section<'_, '_>, version: u8) -> VrrpAuth {
         let text = value.as_str()?;
         (1..=8).contains(&text.len()).then(|| text.to_owned())
     });
-    let hmac = section.read("hmac_key", "a key of 16 to 256 characters", |value| {
-        let text = value.as_str()?;
-        (16..=256).contains(&text.len()).then(|| text.to_owned())
-    });
+    let hmac = section.read(
+        "hmac_key",
+        "a key of 32 to 64 characters, or of 64 to 128 hexadecimal digits",
+        |value| {
+            let text = value.as_str()?;
+            let hexadecimal = text.bytes().all(|byte| byte.is_ascii_hexdigit());
+            let long = hexadecimal && text.len() % 2 == 0 && (64..=128).contains(&text.len());
+            (long || (32..=64).contains(&text.len())).then(|| text.to_owned())
+        },
+    );
     if section.has("password") && version != 2 {
         section.problem_at("password", "password is given, should be only with version = 2");
     }

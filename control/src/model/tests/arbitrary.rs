@@ -393,7 +393,7 @@ fn instance(name: String, id: u8) -> BoxedStrategy<VrrpInstance> {
         vec(v6(), 1..3),
         vec(v6(), 0..3),
         option::of(word()),
-        option::of("[!-~]{16,20}"),
+        option::of("[!-~]{32,40}"),
         option::of((v4(), 0..=32_u8)),
     )
         .prop_map(move |(priority, steps, switches, addresses, peers, group, key, inside)| {

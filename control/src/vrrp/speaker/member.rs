@@ -63,6 +63,13 @@ impl Member {
         }
         let same =
             self.instance.owned().eq(instance.owned()) && self.instance.mac() == instance.mac();
+        if self.instance.name != instance.name {
+            // Who follows changes knows instances by name, and has not heard of this one.
+            let known = self.last_change.take();
+            self.last_change =
+                known.map(|change| Change { instance: instance.name.clone(), ..change });
+            self.untold.clone_from(&self.last_change);
+        }
         if master && !same {
             self.announcing = (instance.announcements.repeat, 0);
         }
