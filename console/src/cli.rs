@@ -2,12 +2,14 @@
 
 mod config;
 pub mod demo;
+mod explain;
 mod generate;
 mod high_availability;
 pub mod ipvsadm;
 mod notify;
 mod operate;
 mod print;
+mod replay;
 mod run;
 mod show;
 
@@ -81,6 +83,12 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Undrain { service, real } => operate::undrain(&client, service, real),
         Command::KillConnections(kill) => operate::kill(&client, kill),
         Command::Failover { instance } => high_availability::failover(&client, instance),
+        Command::Explain { from, to, protocol, json } => {
+            explain::explain(&client, from, to, protocol, json)
+        }
+        Command::Replay { capture, config, out, json } => {
+            replay::run(&capture, &config, &out, json)
+        }
         Command::Backup { file } => operate::backup(&client, &file),
         Command::Restore { file } => operate::restore(&client, &file),
         Command::Completions { shell } => generate::completions(shell),

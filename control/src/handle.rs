@@ -8,11 +8,13 @@ use crate::model::Document;
 use crate::store::{Backup, Revision, RevisionInfo, StoreError};
 use crate::time::{TimeKeeper, TimeView};
 use crate::view::{
-    Chosen, ConnectionFilter, ConnectionView, ConnectionsView, DropView, InterfaceView,
-    ServiceView, StatusView, VrrpView,
+    Chosen, ConnectionFilter, ConnectionView, ConnectionsView, DropView, ExplanationView,
+    InterfaceView, ServiceView, StatusView, VrrpView,
 };
 use arc_swap::ArcSwap;
+use dataplane::packet_path::View;
 use dataplane::packet_path::connections::ConnectionInfo;
+use dataplane::packet_path::explain::{Question, explain};
 use dataplane::worker::Dataplane;
 use std::sync::Arc;
 use std::time::Duration;
@@ -395,6 +397,14 @@ impl Handle {
     /// Packets that died, by reason.
     pub fn drops(&self) -> Vec<DropView> {
         DropView::all(self.dataplane.director())
+    }
+
+    /// Every decision that the first packet of a flow would meet. Nothing is changed by asking.
+    pub fn explain(&self, question: &Question) -> ExplanationView {
+        let director = self.dataplane.director();
+        let (table, hops) = (director.table(), director.hops());
+        let now = dataplane::worker::now();
+        explain(View { director, table: &table, hops: &hops, now }, question).into()
     }
 
     /// The last `limit` records, oldest first.

@@ -15,6 +15,7 @@ pub mod host;
 pub mod ipvs;
 pub mod ipvs_sync;
 pub mod model;
+pub mod replay;
 pub mod sorry_page;
 pub mod store;
 pub mod sync;

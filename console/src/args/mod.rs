@@ -7,6 +7,7 @@ pub use values::{ConsoleAddress, parse_duration};
 use crate::cli::demo::DemoArguments;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -117,6 +118,35 @@ pub enum Command {
         /// This VRRP instance and its group, instead of all.
         instance: Option<String>,
     },
+    /// Show every decision that a packet would meet.
+    Explain {
+        /// The client's address and port.
+        #[arg(long, value_name = "IP:PORT")]
+        from: SocketAddr,
+        /// The virtual address and port.
+        #[arg(long, value_name = "VIP:PORT")]
+        to: SocketAddr,
+        /// The protocol.
+        #[arg(long, value_enum, default_value_t = Transport::Tcp)]
+        protocol: Transport,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Send a capture file through the packet path, without a daemon.
+    Replay {
+        /// The capture: pcap or pcapng.
+        capture: PathBuf,
+        /// The configuration.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// Where to write what the director would send, as pcap.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        /// The summary as JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Write everything that the daemon keeps to one file.
     Backup {
         /// The file; - for standard output.
@@ -209,6 +239,17 @@ pub struct KillArguments {
     pub client: Option<String>,
 }
 
+/// A transport protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Transport {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+    /// SCTP.
+    Sctp,
+}
+
 /// A call of the program as one of `ipvsadm`'s names.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Applet {
@@ -296,6 +337,8 @@ mod tests {
             "viaduct drain web 10.0.0.1:80 --within 10m",
             "viaduct undrain web 10.0.0.1",
             "viaduct kill-connections --real 10.0.0.1",
+            "viaduct explain --from 1.2.3.4:5 --to 192.0.2.1:80 --protocol udp",
+            "viaduct replay in.pcap --config a.toml --out out.pcap",
             "viaduct backup f",
             "viaduct restore f",
             "viaduct demo",

@@ -264,3 +264,60 @@ fn a_backup_comes_back_whole_or_not_at_all() {
         assert!(Backup::read(&bent).is_err(), "bent at {at}");
     }
 }
+
+/// Runs with a file system of 3 MB of its own, which nobody else sees and which goes with the thread.
+fn with_small_disk(work: impl FnOnce(&Path) + Send + 'static) {
+    use nix::mount::{MsFlags, mount};
+    use nix::sched::{CloneFlags, unshare};
+    let place = tempfile::tempdir().expect("made");
+    let path = place.path().to_owned();
+    let thread = std::thread::Builder::new().spawn(move || {
+        unshare(CloneFlags::CLONE_NEWNS).expect("needs root: CAP_SYS_ADMIN to mount");
+        let none: Option<&str> = None;
+        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).expect("private");
+        mount(Some("disk"), &path, Some("tmpfs"), MsFlags::empty(), Some("size=3m"))
+            .expect("mounts");
+        work(&path);
+    });
+    thread.expect("started").join().expect("passes");
+}
+
+#[test]
+fn a_full_disk_refuses_and_loses_nothing() {
+    with_small_disk(|place| {
+        let (mut store, _) = open(place);
+        store.commit(&document(1), &draft("fits"), 1).expect("commits");
+        let filler = place.join("filler");
+        let mut file = fs::File::create(&filler).expect("made");
+        while std::io::Write::write_all(&mut file, &[0; 4096]).is_ok() {}
+        let refused = store.commit(&document(200), &draft("does not fit"), 2);
+        assert!(matches!(refused, Err(StoreError::Io { .. })), "{refused:?}");
+        let patch = Patch::between(&document(1), &document(200));
+        let refused = store.append(&[patch], "root", "does not fit");
+        assert!(matches!(refused, Err(StoreError::Io { .. })), "{refused:?}");
+        assert_eq!(store.history().len(), 1);
+        assert_eq!(store.revision(1).expect("kept").document().expect("reads"), *document(1));
+        drop(file);
+        fs::remove_file(&filler).expect("removed");
+        store.commit(&document(3), &draft("fits again"), 3).expect("commits");
+        drop(store);
+        let (store, found) = open(place);
+        assert_eq!((found.document, found.revision), (Some(document(3)), 2));
+        assert_eq!(store.history().len(), 2);
+    });
+}
+
+#[test]
+fn a_disk_that_is_full_from_the_start_is_an_error_and_no_panic() {
+    with_small_disk(|place| {
+        let (mut store, _) = open(place);
+        store.commit(&document(1), &draft(""), 1).expect("commits");
+        drop(store);
+        let mut file = fs::File::create(place.join("filler")).expect("made");
+        while std::io::Write::write_all(&mut file, &[0; 4096]).is_ok() {}
+        // The configuration is there to forward with, whatever becomes of the records.
+        let (mut store, found) = open(place);
+        assert_eq!(found.document, Some(document(1)));
+        assert!(store.commit(&document(200), &draft(""), 2).is_err());
+    });
+}

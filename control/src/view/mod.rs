@@ -4,6 +4,7 @@
 
 mod connections;
 mod drops;
+mod explanation;
 mod interfaces;
 mod moment;
 mod services;
@@ -12,6 +13,7 @@ mod vrrp;
 
 pub use connections::{Chosen, ConnectionFilter, ConnectionView, ConnectionsView};
 pub use drops::DropView;
+pub use explanation::{ExplanationView, StepView};
 pub use interfaces::InterfaceView;
 pub use moment::moment;
 pub use services::{DrainView, RealView, ServiceView, State as RealState, TrafficView};

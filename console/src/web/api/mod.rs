@@ -30,6 +30,7 @@ pub fn router(handle: Handle) -> Router {
         .route("/v1/connections", get(show::connections))
         .route("/v1/checks", get(show::checks))
         .route("/v1/time", get(show::time))
+        .route("/v1/explain", get(show::explain))
         .route("/v1/drops", get(show::drops))
         .route("/v1/interfaces", get(show::interfaces))
         .route("/v1/events", get(show::events))

@@ -6,11 +6,15 @@ use axum::extract::{Query, State};
 use control::events::Record;
 use control::handle::Handle;
 use control::health::task::CheckView;
+use control::model::Protocol;
 use control::time::TimeView;
 use control::view::{
-    ConnectionFilter, ConnectionsView, DropView, InterfaceView, ServiceView, StatusView,
+    ConnectionFilter, ConnectionsView, DropView, ExplanationView, InterfaceView, ServiceView,
+    StatusView,
 };
+use dataplane::packet_path::explain::Question;
 use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 type Answer<T> = Result<Json<T>, Failure>;
@@ -79,6 +83,32 @@ pub(super) async fn connections(
 /// `GET /v1/time`: all clocks.
 pub(super) async fn time(State(handle): State<Handle>) -> Answer<TimeView> {
     Ok(Json(handle.clocks().await?))
+}
+
+/// A flow to explain.
+#[derive(Debug, Deserialize)]
+pub(super) struct Flow {
+    from: SocketAddr,
+    to: SocketAddr,
+    protocol: Option<String>,
+}
+
+/// `GET /v1/explain`.
+pub(super) async fn explain(
+    State(handle): State<Handle>,
+    Query(flow): Query<Flow>,
+) -> Answer<ExplanationView> {
+    let Flow { from, to, protocol } = flow;
+    let protocol = match protocol.as_deref() {
+        None | Some("tcp") => Protocol::Tcp,
+        Some("udp") => Protocol::Udp,
+        Some("sctp") => Protocol::Sctp,
+        Some(_) => return Err(Failure::bad_request("protocol should be tcp, udp or sctp")),
+    };
+    if from.is_ipv4() != to.is_ipv4() {
+        return Err(Failure::bad_request("from and to should be of the same family"));
+    }
+    Ok(Json(handle.explain(&Question { protocol, from, to })))
 }
 
 /// `GET /v1/drops`.
