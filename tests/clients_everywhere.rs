@@ -1,10 +1,11 @@
-//! Clients where kernel IPVS has none: on a real server that asks the VIP which it serves.
+//! Clients and real servers in odd places: on the director itself, and on a real server that asks
+//! the VIP which it serves.
 
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use harness::backend::Backend;
-use harness::{Director, Host, Site};
+use harness::{Director, Host, Site, site};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_viaduct");
 
@@ -43,6 +44,74 @@ fn asks_in_vain_never(client: &Host) -> Result<()> {
             let body =
                 client.run_ok(&["curl", "-sS", "--max-time", "20", &url]).with_context(context)?;
             assert_eq!(body.len(), 1_000_000);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_client_on_the_director_itself_is_balanced() -> Result<()> {
+    let (site, _servers, _director) = start("onthedirector")?;
+    asks_in_vain_never(&site.director)?;
+    // Host and dataplane do not get into each other's way.
+    asks_in_vain_never(&site.client)
+}
+
+#[test]
+fn a_client_on_the_director_itself_is_answered_directly_by_real_servers() -> Result<()> {
+    let site = Site::new("drfromdirector", 2, 0)?;
+    let mut servers = Vec::new();
+    for real in &site.reals {
+        site.answer_directly(real, site::VIP)?;
+        servers.push(Backend::http(real, "[::]:80")?);
+    }
+    let director = Director::start(&site.director, Path::new(BINARY), None)?;
+    director.ipvsadm_script(
+        "-A -t 192.0.2.10:80 -s rr
+         -a -t 192.0.2.10:80 -r 10.0.0.11 -g
+         -a -t 192.0.2.10:80 -r 10.0.0.12 -g",
+    )?;
+    let ask = |path: &str| {
+        let url = format!("http://192.0.2.10{path}");
+        site.director.run_ok(&["curl", "-sS", "--max-time", "10", &url])
+    };
+    let mut names = (0..4).map(|_| ask("/")).collect::<Result<Vec<_>>>()?;
+    names.sort();
+    assert_eq!(names, ["real1\n", "real1\n", "real2\n", "real2\n"]);
+    // The address that real servers can answer to without another router: the inside one.
+    assert_eq!(ask("/client")?, "10.0.0.254\n");
+    assert_eq!(ask("/bytes/1000000")?.len(), 1_000_000);
+    Ok(())
+}
+
+#[test]
+fn a_process_on_the_director_is_a_real_server() -> Result<()> {
+    let site = Site::new("realondirector", 1, 0)?;
+    let _here = Backend::http(&site.director, "127.0.0.1:8080")?;
+    let _also_here = Backend::http(&site.director, "[2001:db8:a::254]:8080")?;
+    let _there = Backend::http(&site.reals[0], "[::]:8080")?;
+    let director = Director::start(&site.director, Path::new(BINARY), None)?;
+    director.ipvsadm_script(
+        "-A -t 192.0.2.10:80 -s rr
+         -a -t 192.0.2.10:80 -r 127.0.0.1:8080 -m
+         -a -t 192.0.2.10:80 -r 10.0.0.11:8080 -m
+         -A -t [2001:db8::10]:80 -s rr
+         -a -t [2001:db8::10]:80 -r [2001:db8:a::254]:8080 -m
+         -a -t [2001:db8::10]:80 -r [2001:db8:a::11]:8080 -m",
+    )?;
+    for client in [&site.client, &site.director] {
+        for vip in ["192.0.2.10", "[2001:db8::10]"] {
+            let ask = |path: &str| {
+                let url = format!("http://{vip}{path}");
+                let context = || format!("{} asks {url}", client.name());
+                client.run_ok(&["curl", "-sS", "--max-time", "10", &url]).with_context(context)
+            };
+            let mut names = (0..4).map(|_| ask("/")).collect::<Result<Vec<_>>>()?;
+            names.sort();
+            assert_eq!(names, ["director\n", "director\n", "real1\n", "real1\n"], "{vip}");
+            for _ in 0..2 {
+                assert_eq!(ask("/bytes/1000000")?.len(), 1_000_000, "{vip}");
+            }
         }
     }
     Ok(())

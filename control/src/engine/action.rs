@@ -2,6 +2,7 @@
 
 use super::PortStatus;
 use crate::events::Record;
+use crate::host::stack::Routes;
 use crate::model::{AttachedBy, Document, Problem};
 use crate::store::{Draft, Patch, RevisionInfo};
 use dataplane::io::steer::SteeringRules;
@@ -35,6 +36,8 @@ pub enum Action {
     PublishHops(Hops),
     /// Take these frames from the host.
     Steer(SteeringRules),
+    /// Lead the host's own processes to the dataplane for exactly these addresses.
+    LeadHost(Routes),
     /// Open an interface.
     Attach {
         /// As this port.

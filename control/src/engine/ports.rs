@@ -14,6 +14,8 @@ pub const RETRY: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug, Default)]
 pub struct Ports {
     places: Vec<Option<Place>>,
+    /// The link to the host's own stack: its number and interface index.
+    stack: Option<(PortId, u32)>,
 }
 
 /// One port.
@@ -63,9 +65,23 @@ pub struct PortChanges {
 }
 
 impl Ports {
+    /// The port of the link to the host's own stack, which is always there.
+    pub const STACK: PortId = PortId(0);
+
+    /// Notes that the link to the host's own stack has this interface index.
+    pub fn reserve(&mut self, index: u32) {
+        if self.places.is_empty() {
+            self.places.push(None);
+        }
+        self.stack = Some((Self::STACK, index));
+    }
+
     /// Compares what is there with what the document and the host ask for, and takes note of it.
     pub fn arrange(&mut self, document: &Document, host: &HostState, now: Duration) -> PortChanges {
-        let wanted = wanted(document, host);
+        let mut wanted = wanted(document, host);
+        if let Some((_, index)) = self.stack {
+            wanted.remove(&index);
+        }
         let mut changes = PortChanges::default();
         for (id, place) in numbered(&mut self.places) {
             let Some(port) = place else { continue };
@@ -89,7 +105,10 @@ impl Ports {
     }
 
     fn take_free(&mut self, place: Place) -> PortId {
-        let free = self.places.iter().position(Option::is_none);
+        let reserved = self.stack.map(|(id, _)| usize::from(id.0));
+        let free = self.places.iter().enumerate();
+        let free = free.filter(|(at, place)| place.is_none() && Some(*at) != reserved);
+        let free = free.map(|(at, _)| at).next();
         let at = free.unwrap_or_else(|| {
             self.places.push(None);
             self.places.len() - 1
@@ -118,11 +137,12 @@ impl Ports {
         numbered.filter_map(|(at, place)| Some((PortId(u16::try_from(at).ok()?), place.as_ref()?)))
     }
 
-    /// The attached ports by interface index.
+    /// The attached ports by interface index, with the link to the host's own stack.
     pub fn by_index(&self) -> BTreeMap<u32, PortId> {
         let attached =
             self.all().filter(|(_, place)| matches!(place.status, PortStatus::Attached { .. }));
-        attached.map(|(id, place)| (place.index, id)).collect()
+        let stack = self.stack.map(|(id, index)| (index, id));
+        attached.map(|(id, place)| (place.index, id)).chain(stack).collect()
     }
 
     /// Whether some port waits for being tried again.
@@ -218,6 +238,16 @@ mod tests {
         let changes = ports.arrange(&document, &host(&[(7, "a")]), Duration::ZERO);
         assert_eq!(changes.attach.len(), 1);
         assert_eq!(ports.get(PortId(0)).map(|place| place.index), Some(7));
+    }
+
+    #[test]
+    fn the_link_to_the_host_is_no_interface_to_attach() {
+        let mut ports = Ports::default();
+        ports.reserve(9);
+        let host = host(&[(2, "eth0"), (9, "viaduct0")]);
+        let changes = ports.arrange(&Document::default(), &host, Duration::ZERO);
+        assert_eq!(changes.attach, [(PortId(1), "eth0".into(), AttachedBy::Auto)]);
+        assert_eq!(ports.by_index(), [(9, Ports::STACK)].into());
     }
 
     #[test]

@@ -3,13 +3,13 @@
 use super::mastership::{self, Mastership};
 use super::packets::Workers;
 use super::world::{Listening, World, with_causes};
-use super::{Drain, Keeper, Message, Moment, Outcome, State, Ticket, Trial};
+use super::{Drain, Keeper, Message, Moment, Outcome, Ports, State, Ticket, Trial};
 use super::{alerting, checks, clocks, sorry};
 use crate::compile::RealKey;
 use crate::events::{Event, Record, Senses, Severity, decide, real_key_of};
 use crate::handle::{Handle, Snapshot};
 use crate::health::task::Checker;
-use crate::host::{HostError, HostState, Watch};
+use crate::host::{HostError, HostState, Stack, Watch, stack};
 use crate::ipvs;
 use crate::model::Document;
 use crate::store::{Change, Draft, Found, Standing, Store, StoreError, Tree};
@@ -103,14 +103,28 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     let path = settings.state.clone();
     let file = settings.file;
     let opened = tokio::task::spawn_blocking(move || open_store(&path, file));
-    let (store, found) = opened.await.map_err(|_| StoreError::Closed)??;
+    let (store, mut found) = opened.await.map_err(|_| StoreError::Closed)??;
     let capacity = sized(settings.capacity, &found);
-    let state = remembered(&store, &found, capacity, unix_now());
+    let mut state = remembered(&store, &found, capacity, unix_now());
 
     let stop = CancellationToken::new();
     let (host_watch, host) = Watch::start(stop.clone()).await?;
     let (dataplane, notices) = Dataplane::start(capacity)?;
     let dataplane = Arc::new(dataplane);
+    let routes = match link_to_host(&dataplane, stop.clone()).await {
+        Ok((stack, routes)) => {
+            state.ports.reserve(stack.index);
+            state.stack = Some(stack);
+            Some(routes)
+        }
+        Err(error) => {
+            found.warnings.push(format!(
+                "no link to the host's own stack, so clients and real servers on the director \
+                 itself do not work: {error}"
+            ));
+            None
+        }
+    };
     let (inbox, messages) = mpsc::channel(INBOX);
     forward_notices(notices, inbox.clone())?;
     let (keeper, store) = Keeper::start(store, inbox.clone())?;
@@ -125,6 +139,7 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         steering: Steering::new().map_err(|error| with_causes(&error)),
         attachments: BTreeMap::new(),
         host: host_watch.clone(),
+        routes,
         keeper: keeper.clone(),
         listeners: listeners.clone(),
         follow,
@@ -166,6 +181,16 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         let _ = over.send(());
     })?;
     Ok(Running { handle, stop, engine, store, ended, host, keeper, dataplane, mastership })
+}
+
+/// Makes the link to the host's own stack and hands it to the packet workers.
+async fn link_to_host(
+    dataplane: &Dataplane,
+    stop: CancellationToken,
+) -> std::io::Result<(Stack, watch::Sender<stack::Routes>)> {
+    let (stack, ports, routes) = stack::open(Ports::STACK, dataplane.workers(), stop).await?;
+    dataplane.attach(stack.port, ports);
+    Ok((stack, routes))
 }
 
 /// Opens the store and commits the configuration file, if it is a new one.

@@ -6,12 +6,13 @@ use crate::compile::virtual_macs;
 use crate::compile::{Generation, Ids, RealKey, Situation, Standing, compile, roles, steering};
 use crate::events::{Kind, Record, Severity};
 use crate::health::weight::{AgentWeight, FULL, published, share};
-use crate::host::HostState;
+use crate::host::stack::Routes;
+use crate::host::{HostState, Stack};
 use crate::ipvs::KernelState;
 use crate::model::{Document, OnDown, QuorumUnit, Real, Service, VirtualAddress};
 use crate::store::{Found, RevisionInfo};
 use dataplane::packet_path::Capacity;
-use dataplane::table::{Mac, PortId, RealId};
+use dataplane::table::{Mac, PortId, RealId, ServiceKey};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -63,6 +64,8 @@ pub struct State {
     pub ports: Ports,
     /// The host.
     pub host: Arc<HostState>,
+    /// The link to the host's own stack, where it could be made.
+    pub stack: Option<Stack>,
     /// Neighbours that answered the dataplane.
     pub heard: BTreeMap<(PortId, IpAddr), Mac>,
     /// Counts publications of next hops.
@@ -209,6 +212,7 @@ impl State {
             maintenance,
             ports: Ports::default(),
             host: Arc::default(),
+            stack: None,
             heard: BTreeMap::new(),
             hops_generation: 0,
             masters: BTreeSet::new(),
@@ -251,6 +255,7 @@ impl State {
         });
         self.steer(out);
         out.push(Action::Quorums(self.services_down()));
+        self.lead_host(out);
     }
 
     /// The services below their quorum, by name.
@@ -274,8 +279,35 @@ impl State {
     pub fn republish_hops(&mut self, out: &mut Vec<Action>) {
         self.hops_generation += 1;
         let ports = self.ports.by_index();
-        let hops = crate::host::hops(&self.host, &ports, &self.heard, self.hops_generation);
+        let (stack, generation) = (self.stack.as_ref(), self.hops_generation);
+        let hops = crate::host::hops(&self.host, &ports, &self.heard, stack, generation);
         out.push(Action::PublishHops(hops));
+    }
+
+    /// Leads the host's own processes to the VIPs, from the address that the first real server can
+    /// answer to.
+    pub fn lead_host(&self, out: &mut Vec<Action>) {
+        let host = &self.host;
+        let is_host_s =
+            |address: &IpAddr| host.addresses.iter().any(|own| own.prefix.address == *address);
+        let table = &self.generation.table;
+        let mut routes: Routes = table
+            .owned_addresses()
+            .map(|owned| (owned.address, None))
+            .filter(|(address, _)| !is_host_s(address))
+            .collect();
+        for service in table.services() {
+            let ServiceKey::Address { address, .. } = service.key else { continue };
+            let Some(source) = routes.get_mut(&address).filter(|source| source.is_none()) else {
+                continue;
+            };
+            *source = service
+                .reals
+                .iter()
+                .filter(|real| real.address.is_ipv4() == address.is_ipv4())
+                .find_map(|real| host.source_for(&real.address));
+        }
+        out.push(Action::LeadHost(routes));
     }
 
     /// Health, drains and quorums as the compiler wants them.

@@ -4,6 +4,7 @@ use super::packets::Workers;
 use super::{Action, Keeper, Ledger, Message, Outcome, PortStatus, StoreCommand, Ticket};
 use crate::events::{Event, Record, Severity};
 use crate::host::Watch;
+use crate::host::stack::Routes;
 use crate::model::{AttachedBy, Document};
 use dataplane::io::steer::{Steering, SteeringRules};
 use dataplane::io::{Attach, Attachment, Backend, attach};
@@ -26,6 +27,8 @@ pub(super) struct World {
     pub steering: Result<Steering, String>,
     pub attachments: BTreeMap<PortId, Attached>,
     pub host: Watch,
+    /// The routes of the link to the host's own stack, where there is one.
+    pub routes: Option<watch::Sender<Routes>>,
     pub keeper: Keeper,
     pub listeners: broadcast::Sender<Arc<Record>>,
     pub follow: watch::Sender<Arc<Document>>,
@@ -60,6 +63,7 @@ impl World {
             }
             Action::PublishHops(hops) => self.dataplane.publish_hops(hops),
             Action::Steer(rules) => self.steer(&rules),
+            Action::LeadHost(routes) => self.lead_host(routes),
             Action::Attach { port, name, backend } => self.attach(port, &name, backend, now),
             Action::Detach(port) => {
                 self.dataplane.detach(port);
@@ -102,6 +106,15 @@ impl World {
             // A caller that has gone away does not want the answer.
             let _ = caller.send(outcome);
         }
+    }
+
+    fn lead_host(&self, routes: Routes) {
+        let Some(wanted) = &self.routes else { return };
+        wanted.send_if_modified(|present| {
+            let differs = *present != routes;
+            *present = routes;
+            differs
+        });
     }
 
     fn steer(&mut self, rules: &SteeringRules) {

@@ -14,6 +14,10 @@ pub(super) fn host(state: &mut State, host: Arc<HostState>, now: Moment, out: &m
     // Neighbours alone change what packets look up, but not whose packets are whose.
     if before.addresses != state.host.addresses || before.links != state.host.links {
         state.steer(out);
+        refresh_neighbours(state, out);
+    }
+    if before.addresses != state.host.addresses || before.routes != state.host.routes {
+        state.lead_host(out);
     }
     state.republish_hops(out);
 }
@@ -99,26 +103,28 @@ pub(super) fn seen(
     }
 }
 
-/// The kernel confirms only what it uses itself, so it is told to look at the neighbours that real
-/// servers and routers are reached by before they are stale for good.
+/// The kernel confirms only what it uses itself, so it is told to look for the neighbours that real
+/// servers and routers are reached by ahead of the first packet, and before they are stale for good.
 pub(super) fn refresh_neighbours(state: &State, out: &mut Vec<Action>) {
     let ports = state.ports.by_index();
-    let used = used_neighbours(state);
-    for ((link, address), neighbour) in &state.host.neighbours {
-        let stale = neighbour.state == NeighbourState::Stale;
-        if stale && ports.contains_key(link) && used.contains(&(*link, *address)) {
-            out.push(Action::Resolve { link: *link, address: *address });
+    for (link, address) in used_neighbours(state) {
+        let Some(port) = ports.get(&link) else { continue };
+        let is_fresh = match state.host.neighbours.get(&(link, address)) {
+            Some(neighbour) => neighbour.state == NeighbourState::Fresh,
+            None => state.heard.contains_key(&(*port, address)),
+        };
+        if !is_fresh {
+            out.push(Action::Resolve { link, address });
         }
     }
 }
 
 /// The neighbours that packets to real servers and to clients behind routers go by.
 fn used_neighbours(state: &State) -> BTreeSet<(u32, IpAddr)> {
-    let routers = state.host.routes.iter().filter_map(|route| Some((route.link?, route.via?)));
-    let mut used: BTreeSet<_> = routers.collect();
-    for (_, real) in state.generation.table.reals() {
-        let links = state.host.links.keys();
-        used.extend(links.map(|link| (*link, real.address)));
-    }
-    used
+    let host = &state.host;
+    let routers = host.routes.iter().filter_map(|route| Some((route.link?, route.via?)));
+    let reals = state.generation.table.reals();
+    let reals = reals.filter_map(|(_, real)| host.neighbour_for(&real.address));
+    let stack = state.stack.map(|stack| stack.index);
+    routers.chain(reals).filter(|(link, _)| Some(*link) != stack).collect()
 }

@@ -54,6 +54,7 @@ fn run(state: &mut State, senses: &Senses<'_>, out: &mut Vec<Action>) {
     }
     super::link_changed::arrange(state, senses.now, out);
     super::real_changed::republish(state, senses, out);
+    super::link_changed::refresh_neighbours(state, out);
     out.push(Action::Follow(running));
 }
 

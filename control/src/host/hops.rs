@@ -1,16 +1,18 @@
 //! The host's picture to what packets look up. Pure.
 
-use super::HostState;
+use super::{HostState, Stack};
 use dataplane::table::{Hops, Mac, PortId, PortInfo, Prefix, Route};
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 /// Compiles the next hops. `ports` are the attached interfaces by index; `heard` are neighbours that
-/// answered the dataplane itself and that the kernel need not know.
+/// answered the dataplane itself and that the kernel need not know. The routes by which the host
+/// reaches the dataplane through `stack` lead nowhere from here.
 pub fn hops(
     host: &HostState,
     ports: &BTreeMap<u32, PortId>,
     heard: &BTreeMap<(PortId, IpAddr), Mac>,
+    stack: Option<&Stack>,
     generation: u64,
 ) -> Hops {
     let count = ports.values().map(|port| usize::from(port.0) + 1).max().unwrap_or(0);
@@ -23,6 +25,7 @@ pub fn hops(
     let routes = host
         .routes
         .iter()
+        .filter(|route| stack.is_none_or(|stack| route.link != Some(stack.index)))
         .map(|route| Route {
             prefix: route.prefix,
             via: route.via,
@@ -45,7 +48,11 @@ pub fn hops(
         .iter()
         .map(|address| (address.prefix.address, ports.get(&address.link).copied()))
         .collect();
-    Hops::new(infos, routes, neighbours, local, generation)
+    let hops = Hops::new(infos, routes, neighbours, local, generation);
+    match stack {
+        Some(stack) => hops.with_host_link(stack.link()),
+        None => hops,
+    }
 }
 
 fn port_info(host: &HostState, index: u32) -> Option<PortInfo> {
@@ -138,7 +145,7 @@ mod tests {
     #[test]
     fn next_hops_follow_the_host_s_routes() {
         let heard = [((PortId(1), ip("10.0.0.7")), [9; 6])].into();
-        let hops = hops(&host(), &ports(), &heard, 7);
+        let hops = hops(&host(), &ports(), &heard, None, 7);
         let via_router = hops.resolve(&ip("8.8.8.8")).expect("default route");
         assert_eq!((via_router.port, via_router.mac), (PortId(0), MAC));
         assert_eq!(via_router.source_mac, [2, 0, 0, 0, 1, 2]);
@@ -152,7 +159,7 @@ mod tests {
 
     #[test]
     fn global_addresses_are_preferred_to_link_local_ones() {
-        let hops = hops(&host(), &ports(), &BTreeMap::new(), 1);
+        let hops = hops(&host(), &ports(), &BTreeMap::new(), None, 1);
         let port = hops.port(PortId(0)).expect("attached");
         let addresses: Vec<_> = port.addresses.iter().map(|prefix| prefix.address).collect();
         assert_eq!(addresses, [ip("2001:db8::1"), ip("192.0.2.1"), ip("fe80::1")]);
@@ -162,15 +169,38 @@ mod tests {
     #[test]
     fn the_kernel_s_neighbour_wins_over_one_that_was_heard() {
         let heard = [((PortId(0), ip("192.0.2.254")), [9; 6])].into();
-        let hops = hops(&host(), &ports(), &heard, 1);
+        let hops = hops(&host(), &ports(), &heard, None, 1);
         assert_eq!(hops.resolve(&ip("8.8.8.8")).map(|hop| hop.mac), Ok(MAC));
+    }
+
+    #[test]
+    fn the_host_s_own_addresses_are_reached_by_the_link_to_its_stack() {
+        let mut host = host();
+        host.links.insert(9, link("viaduct0", 9));
+        host.routes.push(HostRoute {
+            prefix: prefix("203.0.113.10", 32),
+            via: None,
+            link: Some(9),
+            source: None,
+            mtu: 0,
+            metric: 0,
+        });
+        let ports = [(2, PortId(1)), (9, PortId(0))].into();
+        let stack = Stack { port: PortId(0), index: 9, mac: [2, 0, 0, 0, 1, 9] };
+        let hops = hops(&host, &ports, &BTreeMap::new(), Some(&stack), 1);
+        let hop = hops.resolve(&ip("10.0.0.1")).expect("the host's own");
+        assert_eq!((hop.port, hop.mac), (PortId(0), stack.mac));
+        let source = hops.source_for(&ip("10.0.0.1"));
+        assert!(source.is_some_and(|source| stack.link().sources.contains(&source)));
+        let vip = hops.resolve(&ip("203.0.113.10"));
+        assert_eq!(vip, Err(NoHop::NotAttached), "no way back into the link");
     }
 
     #[test]
     fn a_port_whose_link_vanished_is_no_port() {
         let mut host = host();
         host.links.remove(&2);
-        let hops = hops(&host, &ports(), &BTreeMap::new(), 1);
+        let hops = hops(&host, &ports(), &BTreeMap::new(), None, 1);
         assert!(hops.port(PortId(0)).is_none());
         assert_eq!(hops.resolve(&ip("8.8.8.8")), Err(NoHop::NotAttached));
     }

@@ -6,9 +6,11 @@
 
 mod dump;
 mod hops;
+pub mod stack;
 mod state;
 mod watch;
 
 pub use hops::hops;
+pub use stack::Stack;
 pub use state::{Address, HostState, Link, Neighbour, NeighbourState, Route};
 pub use watch::{HostError, Watch};

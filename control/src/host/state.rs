@@ -86,6 +86,34 @@ impl HostState {
         self.links.iter().find(|(_, link)| link.name == name).map(|(index, _)| *index)
     }
 
+    /// The route that the host would take.
+    fn route_to(&self, destination: &IpAddr) -> Option<&Route> {
+        let fitting = self.routes.iter().filter(|route| route.prefix.contains(destination));
+        fitting.min_by_key(|route| (std::cmp::Reverse(route.prefix.length), route.metric))
+    }
+
+    /// Interface and neighbour by which the host would send to `destination`.
+    pub fn neighbour_for(&self, destination: &IpAddr) -> Option<(u32, IpAddr)> {
+        let route = self.route_to(destination)?;
+        Some((route.link?, route.via.unwrap_or(*destination)))
+    }
+
+    /// The address that the host would send from towards `destination`: the route's own choice, or
+    /// the first address of the interface, those of its subnet before others.
+    pub fn source_for(&self, destination: &IpAddr) -> Option<IpAddr> {
+        let route = self.route_to(destination)?;
+        if route.source.is_some() {
+            return route.source;
+        }
+        let link = route.link?;
+        let next = route.via.unwrap_or(*destination);
+        let own = self.addresses.iter().filter(|address| address.link == link);
+        own.map(|address| address.prefix)
+            .filter(|prefix| prefix.address.is_ipv4() == destination.is_ipv4())
+            .min_by_key(|prefix| !prefix.contains(&next))
+            .map(|prefix| prefix.address)
+    }
+
     /// Every Ethernet interface that is no part of another one, by name.
     pub fn ethernet(&self) -> impl Iterator<Item = (u32, &Link)> {
         self.links

@@ -55,7 +55,9 @@ impl HopCache {
 }
 
 /// Frames kept back at most while their next hops are asked for; further ones are dropped.
-const MOST_WAITING: usize = 64;
+const MOST_WAITING: usize = 256;
+/// Neighbours remembered as asked for at most; further ones are asked for with every packet.
+const MOST_ASKED: usize = 64;
 /// How long a frame waits.
 const PATIENCE: Ticks = Ticks(PER_SECOND);
 /// How often one neighbour is asked for.
@@ -137,7 +139,7 @@ impl PacketPath {
         if asked.iter().any(|(_, p, n)| (*p, *n) == (port, neighbour)) {
             return;
         }
-        if asked.len() < MOST_WAITING {
+        if asked.len() < MOST_ASKED {
             asked.push((view.now.after(ASK_AGAIN), port, neighbour));
         }
         view.director.notify(Notice::NeighbourNeeded { port, address: neighbour });

@@ -8,7 +8,7 @@ use crate::table::PortId;
 
 /// Frames kept at most. A super-frame of 64 KiB makes 47 segments, so several fit; what comes when
 /// it is full is dropped and counted by the caller.
-const MOST: usize = 256;
+const MOST: usize = 512;
 
 /// A frame in memory of its own.
 #[derive(Debug, Default)]

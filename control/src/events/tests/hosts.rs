@@ -1,7 +1,7 @@
 //! Links, ports, neighbours, roles.
 
 use super::*;
-use crate::host::{Address, Neighbour, NeighbourState};
+use crate::host::{Address, Neighbour, NeighbourState, Route};
 use dataplane::table::Prefix;
 
 fn host(links: &[(u32, &str)]) -> Arc<HostState> {
@@ -95,6 +95,8 @@ fn stale_neighbours_of_real_servers_are_confirmed() {
     picture.neighbours.insert((7, [10, 0, 0, 77].into()), stale);
     let prefix = Prefix { address: [10, 0, 0, 254].into(), length: 24 };
     picture.addresses.push(Address { link: 7, prefix });
+    let on_link = Route { prefix, via: None, link: Some(7), source: None, mtu: 0, metric: 0 };
+    picture.routes.push(on_link);
     director.happen(Event::HostChanged(Arc::new(picture)));
     director.happen(works(PortId(0)));
     director.others.clear();
