@@ -1,6 +1,6 @@
 //! Everything that console may call.
 
-use crate::engine::{Ask, Keeper, Mastership, Message, Outcome, Refusal, State, Ticket};
+use crate::engine::{Ask, Keeper, Mastership, Message, Outcome, Refusal, State, Ticket, drains};
 use crate::events::{Event, Packets, Record};
 use crate::health::task::{CheckView, Checker};
 use crate::ipvs;
@@ -326,7 +326,11 @@ impl Handle {
             Document::parse(&backup.configuration, "backup").map_err(Refusal::Invalid)?;
         let restored = self.keeper.with(move |store| store.restore_records(&backup)).await;
         restored.and_then(|done| done).map_err(refused)?;
-        self.apply(document, author, "restored from a backup", None).await
+        let running = document.clone();
+        let revision = self.apply(document, author, "restored from a backup", None).await?;
+        let drains = self.keeper.with(move |store| drains(store, &running)).await;
+        self.send(Event::DrainsRestored(drains.map_err(refused)?)).await?;
+        Ok(revision)
     }
 
     /// The health checks: what each asks, believes, and found last.

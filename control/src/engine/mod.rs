@@ -27,7 +27,7 @@ pub use mastership::Mastership;
 pub use moment::Moment;
 pub use packets::{connection, page};
 pub use ports::{Place, PortChanges, PortStatus, Ports};
-pub use run::{Ask, GivenFile, Running, Settings, StartError, remember_file, start};
+pub use run::{Ask, GivenFile, Running, Settings, StartError, drains, remember_file, start};
 pub use running::RunningView;
 pub use state::{Burst, Drain, HealthView, InFlight, State, Summary, Then, Trial};
 

@@ -244,6 +244,21 @@ fn sized(mut capacity: Capacity, found: &Found) -> Capacity {
     capacity
 }
 
+/// The real servers out for maintenance, as the store remembers them.
+pub fn drains(store: &Store, document: &Document) -> BTreeMap<RealKey, Drain> {
+    let mut drains = BTreeMap::new();
+    let read = store.records().each(Tree::Maintenance, &mut |key, value| {
+        let key = real_key_of(document, key);
+        if let (Some(key), Ok(drain)) = (key, serde_json::from_slice(value)) {
+            drains.insert(key, drain);
+        }
+    });
+    if let Err(error) = read {
+        tracing::error!(%error, "drained servers are not known");
+    }
+    drains
+}
+
 /// The state as the store remembers it.
 fn remembered(store: &Store, found: &Found, capacity: Capacity, now: Duration) -> State {
     let mut recent = VecDeque::new();
@@ -253,16 +268,7 @@ fn remembered(store: &Store, found: &Found, capacity: Capacity, now: Duration) -
         }
     }
     let document = found.document.clone().unwrap_or_default();
-    let mut maintenance: BTreeMap<RealKey, Drain> = BTreeMap::new();
-    let read = store.records().each(Tree::Maintenance, &mut |key, value| {
-        let key = real_key_of(&document, key);
-        if let (Some(key), Ok(drain)) = (key, serde_json::from_slice(value)) {
-            maintenance.insert(key, drain);
-        }
-    });
-    if let Err(error) = read {
-        tracing::error!(%error, "drained servers are not known");
-    }
+    let maintenance = drains(store, &document);
     let mut state = State::new(found, store.history().to_vec(), maintenance, recent, capacity);
     state.trial = found.unconfirmed.as_ref().and_then(|info| {
         let Standing::Unconfirmed { until, within } = info.standing else { return None };

@@ -14,7 +14,7 @@ pub use record::{Kind, Record, Severity};
 pub use server_drained::real_key_of;
 
 use crate::compile::RealKey;
-use crate::engine::{Action, Counted, Moment, PortStatus, State, Ticket};
+use crate::engine::{Action, Counted, Drain, Moment, PortStatus, State, Ticket};
 use crate::health::weight::AgentWeight;
 use crate::host::HostState;
 use crate::ipvs;
@@ -132,6 +132,8 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// A backup was brought back: these real servers are out for maintenance, and no others.
+    DrainsRestored(BTreeMap<RealKey, Drain>),
     /// A check changed its mind.
     RealUp {
         /// About which server.
@@ -277,6 +279,10 @@ pub fn decide(state: &mut State, event: Event, senses: &Senses<'_>, out: &mut Ve
         }
         Event::RealDown { real, reason } => {
             real_changed::down(state, real, reason, senses, out);
+        }
+        Event::DrainsRestored(drains) => {
+            state.maintenance = drains;
+            real_changed::republish(state, senses, out);
         }
         Event::RealUp { real, reason } => real_changed::up(state, real, reason, senses, out),
         Event::RealWeighed { real, agent } => {
