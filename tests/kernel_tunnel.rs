@@ -12,6 +12,7 @@ mod director;
 
 use anyhow::{Context, Result, ensure};
 use client::Client;
+use control::real_server::{Form, Header, Method, Setup};
 use dataplane::table::{Family, GueChecksum, Tunnel};
 use director::{Director, real, vip};
 use harness::guest::{Guest, Options, TUNNELS, Wire};
@@ -131,6 +132,35 @@ fn the_kernel_unwraps_every_tunnel_in_every_family() -> Result<()> {
             );
             run(&mut guest, &down).with_context(|| what)?;
         }
+    }
+    Ok(())
+}
+
+#[test]
+fn what_real_server_prints_makes_the_kernel_unwrap() -> Result<()> {
+    let mut wire = Wire::new()?;
+    let mut guest = real_server(&wire)?;
+    let (v4, v6, gre) = (Family::V4, Family::V6, Tunnel::Gre { checksum: false });
+    let cases = [
+        (Tunnel::Ipip, v4, v4),
+        (Tunnel::Ipip, v6, v4),
+        (Tunnel::Ipip, v6, v6),
+        (gre, v4, v4),
+        (gre, v6, v4),
+        (gre, v4, v6),
+    ];
+    for (port, (tunnel, inner, outer)) in (45_000..).zip(cases) {
+        let what = format!("{tunnel:?}, {inner:?} in {outer:?}");
+        let header = if tunnel == Tunnel::Ipip { Header::Ipip } else { Header::Gre };
+        let method = Method::Tunnel { header, over_v6: outer == v6 };
+        let setup = Setup { vips: vec![vip(inner)], method };
+        let script = setup.written(Form::Iproute2).map_err(anyhow::Error::msg)?;
+        let commands: Vec<String> = script.lines().map(str::to_owned).collect();
+        run(&mut guest, &commands).with_context(|| what.clone())?;
+        let mut director = Director::new(guest.mac(0), tunnel, inner, outer)?;
+        let page = Client::new(inner, port).fetch(&mut director, &mut wire);
+        let page = page.with_context(|| format!("{what}\n{}", describe(&mut guest)))?;
+        ensure!(page.ends_with(PAGE), "{what}: {page:?}");
     }
     Ok(())
 }

@@ -9,6 +9,7 @@ pub mod ipvsadm;
 mod notify;
 mod operate;
 mod print;
+mod real_server;
 mod replay;
 mod run;
 mod show;
@@ -89,6 +90,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Replay { capture, config, out, json } => {
             replay::run(&capture, &config, &out, json)
         }
+        Command::RealServer(arguments) => real_server::real_server(&arguments),
         Command::Backup { file } => operate::backup(&client, &file),
         Command::Restore { file } => operate::restore(&client, &file),
         Command::Completions { shell } => generate::completions(shell),

@@ -15,6 +15,7 @@ pub mod host;
 pub mod ipvs;
 pub mod ipvs_sync;
 pub mod model;
+pub mod real_server;
 pub mod replay;
 pub mod sorry_page;
 pub mod store;

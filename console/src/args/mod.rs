@@ -7,6 +7,7 @@ pub use values::{ConsoleAddress, parse_duration};
 use crate::cli::demo::DemoArguments;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
+use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -147,6 +148,8 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Prepare this host to be a real server, undo it, or say what is wrong with it. Needs no daemon.
+    RealServer(RealServerArguments),
     /// Write everything that the daemon keeps to one file.
     Backup {
         /// The file; - for standard output.
@@ -222,6 +225,74 @@ pub enum Topic {
     Vrrp,
     /// What happened lately.
     Events,
+}
+
+/// Options of `viaduct real-server`.
+#[derive(Debug, Args)]
+pub struct RealServerArguments {
+    /// What to do.
+    #[arg(value_enum)]
+    pub action: RealServerAction,
+    /// A virtual address that this host serves; may be given several times.
+    #[arg(long, required = true, value_name = "IP")]
+    pub vip: Vec<IpAddr>,
+    /// How the director reaches it. With NAT a real server needs nothing but the director as gateway.
+    #[arg(long, value_enum)]
+    pub method: RealServerMethod,
+    /// What tunnelled packets are wrapped in.
+    #[arg(long, value_enum, default_value = "ipip")]
+    pub tunnel: TunnelHeader,
+    /// The tunnel runs over IPv6.
+    #[arg(long)]
+    pub over_ipv6: bool,
+    /// Change nothing; print what is needed for this instead.
+    #[arg(long, value_enum, value_name = "FORM")]
+    pub print: Option<SetupForm>,
+    /// Same as --print shell.
+    #[arg(long, conflicts_with = "print")]
+    pub print_shell: bool,
+}
+
+/// What to do with a real server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RealServerAction {
+    /// Prepare it; what is so already is left alone.
+    Up,
+    /// Take the virtual addresses away.
+    Down,
+    /// Say what is wrong, in plain words; exit code 1 if anything is.
+    Check,
+}
+
+/// How packets reach a real server that has the VIP itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RealServerMethod {
+    /// Direct routing.
+    Dr,
+    /// Tunnelling.
+    Tun,
+}
+
+/// What tunnelled packets are wrapped in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TunnelHeader {
+    /// IP in IP.
+    Ipip,
+    /// GRE.
+    Gre,
+}
+
+/// For whom a setup is written down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SetupForm {
+    /// A script for any POSIX shell, with start and stop.
+    Shell,
+    /// Bare commands.
+    Iproute2,
+    /// Lines for /etc/network/interfaces.
+    Ifupdown,
+    /// A dispatcher script for NetworkManager.
+    Networkmanager,
 }
 
 /// Which connections to end.
@@ -339,6 +410,9 @@ mod tests {
             "viaduct kill-connections --real 10.0.0.1",
             "viaduct explain --from 1.2.3.4:5 --to 192.0.2.1:80 --protocol udp",
             "viaduct replay in.pcap --config a.toml --out out.pcap",
+            "viaduct real-server up --vip 192.0.2.10 --method dr",
+            "viaduct real-server check --vip 192.0.2.10 --vip 2001:db8::10 --method tun",
+            "viaduct real-server up --vip 192.0.2.10 --method dr --print-shell",
             "viaduct backup f",
             "viaduct restore f",
             "viaduct demo",

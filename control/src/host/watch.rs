@@ -84,6 +84,18 @@ impl Watch {
         Ok((Self { state, wanted }, task))
     }
 
+    /// One picture, without keeping it up to date.
+    ///
+    /// # Errors
+    /// When the kernel refuses netlink.
+    pub async fn once() -> Result<HostState, HostError> {
+        let (connection, handle, _) = rtnetlink::new_connection()?;
+        tokio::spawn(connection);
+        let mut state = HostState::default();
+        take(&handle, Stale::ALL, &mut state).await?;
+        Ok(state)
+    }
+
     /// The picture as it is now.
     pub fn state(&self) -> Arc<HostState> {
         Arc::clone(&self.state.borrow())
