@@ -1,12 +1,13 @@
 //! The job of ldirectord: three web servers behind NAT, each asked every two seconds for a page that
 //! must say "good". One that stops is quiesced, with its connections left alone; one that comes back
-//! serves again. No request hangs meanwhile.
+//! serves again; while none is left the director itself answers. No request hangs meanwhile.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use harness::backend::Backend;
 use harness::capture::Capture;
 use harness::process::Process;
 use harness::{Director, Host, Site, peers, wait};
@@ -17,13 +18,14 @@ const URL: &str = "http://192.0.2.10/";
 const STOPPED: &str = "10.0.0.12:80";
 
 /// What ldirectord.cf says with `request`, `receive`, `checkinterval=2`, `checktimeout=10`,
-/// `quiescent=yes`.
+/// `quiescent=yes` and a `fallback` on the director.
 const CONFIG: &str = r#"
 [[service]]
 name = "web"
 address = "192.0.2.10:80"
 scheduler = "rr"
 method = "nat"
+sorry = "builtin"
   [service.check]
   type = "http"
   path = "/meip25/jsp.txt"
@@ -216,4 +218,63 @@ fn a_server_that_just_stops_fails_only_the_requests_that_it_was_given() -> Resul
     let health = director.viaduct(&["show", "health"])?;
     ensure!(health.contains("10.0.0.12:80  down") && health.contains("refused"), "{health}");
     Ok(())
+}
+
+#[test]
+fn while_none_is_left_the_director_says_sorry_and_the_first_that_returns_serves() -> Result<()> {
+    let (site, mut webs, director) = start("ldsorry")?;
+    for web in &mut webs {
+        web.nginx = None;
+    }
+    wait::until_ok("the sorry page", Duration::from_secs(30), || {
+        let answer = ask(&site)?;
+        ensure!(answer.contains("Service unavailable") && answer.ends_with("503"), "{answer}");
+        Ok(())
+    })?;
+    let head = site.client.run_ok(&["curl", "-sSI", "--max-time", "5", URL])?;
+    ensure!(head.to_ascii_lowercase().contains("retry-after: 30"), "{head}");
+    let states = director.states()?;
+    ensure!(states[0].reals.iter().filter(|real| real.columns.weight > 0).count() == 1);
+    webs[2].serve()?;
+    until_only(&site, &["real3"])
+}
+
+#[test]
+fn a_fallback_on_loopback_says_sorry_as_well_also_over_ipv6() -> Result<()> {
+    let site = Site::new("ldfallback", 1, 0)?;
+    let _fallback = Backend::http(&site.director, "127.0.0.1:80")?;
+    let config = r#"
+[[service]]
+name = "web"
+address = "192.0.2.10:80"
+sorry = "127.0.0.1:80"
+  [service.check]
+  type = "tcp"
+  interval = "500ms"
+  [[service.real]]
+  address = "10.0.0.11:80"
+
+[[service]]
+name = "web6"
+address = "[2001:db8::10]:80"
+sorry = { body = "<p>back at noon</p>", retry_after = "5m" }
+  [service.check]
+  type = "tcp"
+  interval = "500ms"
+  [[service.real]]
+  address = "[2001:db8:a::11]:80"
+"#;
+    let _director = Director::start(&site.director, Path::new(BINARY), Some(config))?;
+    let curl = |url: &str| site.client.run_ok(&["curl", "-sSi", "--max-time", "5", url]);
+    wait::until_ok("the fallback to answer", Duration::from_secs(30), || {
+        let answer = curl("http://192.0.2.10/")?;
+        ensure!(answer.ends_with("director\n"), "{answer}");
+        Ok(())
+    })?;
+    wait::until_ok("the page to answer", Duration::from_secs(30), || {
+        let answer = curl("http://[2001:db8::10]/")?;
+        ensure!(answer.starts_with("HTTP/1.1 503") && answer.contains("retry-after: 300"));
+        ensure!(answer.ends_with("<p>back at noon</p>"), "{answer}");
+        Ok(())
+    })
 }

@@ -1,8 +1,9 @@
 //! The page that the director itself answers with for a service without real servers: HTTP 503 with
 //! `Retry-After`, whatever is asked.
 //!
-//! It listens on loopback only; the packet path delivers clients' connections there. Services with
-//! the same page share one listener for each family.
+//! The packet path delivers clients' connections to it: over IPv4 to loopback, over IPv6 to one of
+//! this host's addresses, because Linux takes nothing for ::1 from outside. Services with the same
+//! page share one listener for each family.
 
 use crate::model::{Document, Family, Sorry, VirtualAddress};
 use http_body_util::Full;
@@ -14,7 +15,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -32,10 +33,10 @@ const USUAL: &str = "<!DOCTYPE html>\n<html lang=\"en\">\n<head><meta charset=\"
     <title>Service unavailable</title></head>\n<body>\n<h1>Service unavailable</h1>\n\
     <p>This service is not available at the moment. Please try again later.</p>\n</body>\n</html>\n";
 
-/// What one page says, and to which family of clients.
+/// What one page says, and where.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 struct Wanted {
-    v6: bool,
+    at: IpAddr,
     body: Option<String>,
     retry_after: Duration,
 }
@@ -61,13 +62,24 @@ impl Drop for Listener {
 impl SorryPages {
     /// Serves the pages of a document's services, and no others. Says where each service's page is,
     /// and why one cannot be served.
+    ///
+    /// `v6` is an address of this host to serve IPv6 clients at.
     pub async fn follow(
         &mut self,
         document: &Document,
+        v6: Option<Ipv6Addr>,
     ) -> (BTreeMap<VirtualAddress, SocketAddr>, Vec<String>) {
-        let services: Vec<(VirtualAddress, Wanted)> = wanted(document).collect();
-        self.open.retain(|page, _| services.iter().any(|(_, wanted)| wanted == page));
         let (mut places, mut troubles) = (BTreeMap::new(), Vec::new());
+        let mut services: Vec<(VirtualAddress, Wanted)> = Vec::new();
+        for (service, wanted) in wanted(document, v6) {
+            match wanted {
+                Some(page) => services.push((service, page)),
+                None => troubles.push(format!(
+                    "no sorry page can be served for {service}: this host has no IPv6 address"
+                )),
+            }
+        }
+        self.open.retain(|page, _| services.iter().any(|(_, wanted)| wanted == page));
         for (service, page) in services {
             match self.listener(page).await {
                 Ok(address) => {
@@ -84,11 +96,7 @@ impl SorryPages {
         if let Some(listener) = self.open.get(&page) {
             return Ok(listener.address);
         }
-        let any_port: SocketAddr = match page.v6 {
-            false => (Ipv4Addr::LOCALHOST, 0).into(),
-            true => (Ipv6Addr::LOCALHOST, 0).into(),
-        };
-        let socket = TcpListener::bind(any_port).await?;
+        let socket = TcpListener::bind((page.at, 0)).await?;
         let address = socket.local_addr()?;
         let task = tokio::spawn(serve(socket, Arc::new(page.clone())));
         self.open.insert(page, Listener { address, task });
@@ -96,12 +104,19 @@ impl SorryPages {
     }
 }
 
-fn wanted(document: &Document) -> impl Iterator<Item = (VirtualAddress, Wanted)> {
-    document.services.iter().filter_map(|service| match &service.sorry {
+/// The services with a page, and the page unless there is no address to serve it at.
+fn wanted(
+    document: &Document,
+    v6: Option<Ipv6Addr>,
+) -> impl Iterator<Item = (VirtualAddress, Option<Wanted>)> {
+    document.services.iter().filter_map(move |service| match &service.sorry {
         Some(Sorry::Page { body, retry_after }) => {
-            let v6 = service.address.family() == Family::V6;
-            let page = Wanted { v6, body: body.clone(), retry_after: *retry_after };
-            Some((service.address, page))
+            let at = match service.address.family() {
+                Family::V4 => Some(Ipv4Addr::LOCALHOST.into()),
+                Family::V6 => v6.map(IpAddr::from),
+            };
+            let page = |at| Wanted { at, body: body.clone(), retry_after: *retry_after };
+            Some((service.address, at.map(page)))
         }
         Some(Sorry::Server { .. }) | None => None,
     })
@@ -185,7 +200,7 @@ mod tests {
     async fn whatever_is_asked_the_answer_is_503_with_the_page() {
         let mut pages = SorryPages::default();
         let (places, troubles) =
-            pages.follow(&document(&[None, Some("<p>back at noon</p>")])).await;
+            pages.follow(&document(&[None, Some("<p>back at noon</p>")]), None).await;
         assert!(troubles.is_empty());
         let places: Vec<SocketAddr> = places.into_values().collect();
         let usual = ask(places[0], "GET /shop?x=1 HTTP/1.1\r\nHost: a\r\n\r\n").await;
@@ -202,10 +217,10 @@ mod tests {
     #[tokio::test]
     async fn equal_pages_share_a_listener_and_one_that_nobody_wants_is_closed() {
         let mut pages = SorryPages::default();
-        let (places, _) = pages.follow(&document(&[None, None, Some("other")])).await;
+        let (places, _) = pages.follow(&document(&[None, None, Some("other")]), None).await;
         let before: Vec<SocketAddr> = places.into_values().collect();
         assert!(before[0] == before[1] && before[0] != before[2]);
-        let (places, _) = pages.follow(&document(&[None])).await;
+        let (places, _) = pages.follow(&document(&[None]), None).await;
         assert_eq!(places.into_values().collect::<Vec<_>>(), [before[0]]);
         let closed = async || TcpStream::connect(before[2]).await.is_err();
         while !closed().await {

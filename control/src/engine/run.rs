@@ -155,7 +155,7 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     tokio::spawn(checks::run(checks, times, news, followed.clone(), inbox.clone()));
     let times = clock_keeper.clone();
     tokio::spawn(clocks::run(times, notices, followed.clone(), inbox.clone()));
-    tokio::spawn(sorry::run(followed.clone(), inbox.clone()));
+    tokio::spawn(sorry::run(followed.clone(), host_watch.clone(), inbox.clone()));
     let records = listeners.subscribe();
     tokio::spawn(alerting::run(settings.host, followed.clone(), records, inbox.clone()));
     let mastership = Mastership::default();
