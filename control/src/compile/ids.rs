@@ -61,9 +61,11 @@ impl Ids {
         if let Some(slot) = self.reals.get_mut(&key) {
             // As IPVS: a server taken back keeps its counters, unless its service is a new one.
             let fresh = slot.service != service;
+            // As IPVS again: its last weight above 0 does not outlive its absence.
+            let returns = !slot.present;
             slot.service = service;
             slot.present = true;
-            if weight != 0 {
+            if weight != 0 || returns {
                 slot.last_weight = weight;
             }
             return (Allotted { id: slot.id, fresh }, slot.last_weight);

@@ -130,6 +130,10 @@ fn the_last_weight_above_zero_is_remembered() {
     let second = compile(&drained, &Situation::default(), &mut ids, &first);
     let real = &second.service(&vip(1)).expect("compiled").reals[0];
     assert_eq!((real.weight, real.last_weight), (0, 5));
+    let third = compile(&document([]), &Situation::default(), &mut ids, &second);
+    let fourth = compile(&drained, &Situation::default(), &mut ids, &third);
+    let real = &fourth.service(&vip(1)).expect("compiled").reals[0];
+    assert_eq!((real.weight, real.last_weight), (0, 0), "not over its absence");
 }
 
 #[test]

@@ -71,6 +71,9 @@ impl World {
             }
             Action::Resolve { link, address } => self.host.resolve(link, address),
             Action::EndConnections(real) => self.end_connections(real),
+            Action::ForgetDestinations => {
+                self.dataplane.director().expire_schedulers(dataplane::worker::now());
+            }
             Action::Reply { ticket, outcome } => self.reply(ticket, outcome),
             Action::Record(record) => self.tell(record),
             Action::Follow(document) => {

@@ -30,6 +30,7 @@ pub(super) fn ticked(state: &mut State, senses: &Senses<'_>, out: &mut Vec<Actio
         kernel.statistics.estimate(&state.running.services, &view);
         state.kernel = kernel;
         server_drained::end_overdue(state, now, out);
+        out.push(Action::ForgetDestinations);
     }
     if state.ids_due <= now.steady {
         state.ids_due = now.steady + LOOK;

@@ -167,6 +167,15 @@ mod tests {
     }
 
     #[test]
+    fn a_vip_that_the_host_holds_as_well_is_no_source() {
+        let mut host = host();
+        host.addresses.insert(0, Address { link: 3, prefix: prefix("192.0.2.10", 32) });
+        let hops = hops(&host, &ports(), &BTreeMap::new(), None, 1);
+        assert_eq!(hops.source_for(&ip("10.0.0.7")), Some(ip("10.0.0.1")));
+        assert_eq!(host.source_for(&ip("10.0.0.7")), Some(ip("10.0.0.1")));
+    }
+
+    #[test]
     fn the_kernel_s_neighbour_wins_over_one_that_was_heard() {
         let heard = [((PortId(0), ip("192.0.2.254")), [9; 6])].into();
         let hops = hops(&host(), &ports(), &heard, None, 1);

@@ -161,8 +161,8 @@ impl Director {
         &self.reals
     }
 
-    /// Lets lblc and lblcr forget destinations not seen for long. To be called about once a second,
-    /// off the packet threads.
+    /// Lets lblc and lblcr forget destinations not seen for long. To be called every second or
+    /// two, off the packet threads.
     pub fn expire_schedulers(&self, now: Tick) {
         let table = self.table.load();
         let remembers = |service: &&Arc<Service>| {

@@ -192,7 +192,13 @@ impl Hops {
         }
         let port = self.port(route.port?)?;
         let family = super::Family::of(destination);
-        port.addresses.iter().map(|p| p.address).find(|a| super::Family::of(a) == family)
+        let next = route.via.unwrap_or(*destination);
+        // The host may hold VIPs there, too; those have no subnet to share with the next hop.
+        port.addresses
+            .iter()
+            .filter(|own| super::Family::of(&own.address) == family)
+            .min_by_key(|own| !own.contains(&next))
+            .map(|own| own.address)
     }
 
     /// An attached interface.
