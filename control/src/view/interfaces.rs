@@ -1,6 +1,7 @@
 //! Interfaces, attached and not.
 
 use crate::engine::{PortStatus, State};
+use crate::host::stack;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
@@ -55,6 +56,13 @@ impl InterfaceView {
                 view
             })
             .collect();
+        if let Some(stack) = &state.stack {
+            let mut view = Self::named(state, stack::NAME, Some(stack.index));
+            view.status = "attached".to_owned();
+            view.backend = Some("tap".to_owned());
+            view.reason = Some("made by this daemon: leads to processes on this host".to_owned());
+            views.push(view);
+        }
         for interface in &state.running.interfaces {
             if !views.iter().any(|view| view.name == interface.name) {
                 views.push(Self::named(state, &interface.name, None));
