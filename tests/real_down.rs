@@ -111,3 +111,40 @@ fn a_drained_server_finishes_what_it_has_and_stays_out_over_a_restart() -> Resul
     director.viaduct(&["undrain", "web", "10.0.0.11"])?;
     until_only(&site, &["real1", "real2"])
 }
+
+#[test]
+fn a_passive_check_takes_out_a_server_that_refuses_its_clients() -> Result<()> {
+    let site = Site::new("passive", 2, 0)?;
+    let mut servers: Vec<Backend> =
+        site.reals.iter().map(|real| Backend::http(real, "[::]:80")).collect::<Result<_>>()?;
+    let config = r#"
+[[service]]
+name = "web"
+address = "192.0.2.10:80"
+scheduler = "rr"
+  [service.check]
+  type = "passive"
+  max_failed_percent = 50
+  min_connections = 3
+  interval = "500ms"
+  interval_down = "2s"
+  rise = 1
+  fall = 1
+  [[service.real]]
+  address = "10.0.0.11:80"
+  [[service.real]]
+  address = "10.0.0.12:80"
+"#;
+    let director = Director::start(&site.director, Path::new(BINARY), Some(config))?;
+    until_only(&site, &["real1", "real2"])?;
+    servers[1].stop();
+    wait::until_ok("the server to be taken out", Duration::from_secs(20), || {
+        ask(&site)?;
+        let health = director.viaduct(&["show", "events"])?;
+        ensure!(health.contains("10.0.0.12:80 is down") && health.contains("connections failed"));
+        Ok(())
+    })?;
+    // It is given another chance now and then.
+    servers[1].start()?;
+    until_only(&site, &["real1", "real2"])
+}

@@ -178,6 +178,11 @@ fn health(client: &Client, arguments: &ShowArguments) -> Outcome {
                 since.map(print::moment).unwrap_or_default(),
                 reason,
             ]);
+            let warning = |text: &String| {
+                let blank = String::new;
+                vec![blank(), blank(), "WARNING".to_owned(), blank(), text.clone()]
+            };
+            rows.extend(real.suspicions.iter().map(warning));
         }
     }
     print::table(&["Service", "Real server", "State", "Since", "Reason"], &rows)

@@ -6,7 +6,9 @@
 mod action;
 mod alerting;
 mod checks;
+mod claims;
 mod clocks;
+mod evidence;
 mod keeper;
 mod ledger;
 mod mastership;
@@ -21,6 +23,7 @@ mod state;
 mod world;
 
 pub use action::{Action, Opened, Outcome, Refusal, StoreCommand, Ticket};
+pub(crate) use claims::round as claims_round;
 pub use keeper::Keeper;
 pub use ledger::{Counted, Ledger};
 pub use mastership::Mastership;
@@ -29,7 +32,7 @@ pub use packets::{connection, page};
 pub use ports::{Place, PortChanges, PortStatus, Ports};
 pub use run::{Ask, GivenFile, Running, Settings, StartError, drains, remember_file, start};
 pub use running::RunningView;
-pub use state::{Burst, Drain, HealthView, InFlight, State, Summary, Then, Trial};
+pub use state::{Burst, Claim, Drain, HealthView, InFlight, State, Summary, Then, Trial};
 
 use crate::events::{Event, Packets};
 

@@ -4,7 +4,7 @@ use super::mastership::{self, Mastership};
 use super::packets::Workers;
 use super::world::{Listening, World, with_causes};
 use super::{Drain, Keeper, Message, Moment, Outcome, Ports, State, Ticket, Trial};
-use super::{alerting, checks, clocks, sorry};
+use super::{alerting, checks, claims, clocks, evidence, sorry};
 use crate::compile::RealKey;
 use crate::events::{Event, Record, Senses, Severity, decide, real_key_of};
 use crate::handle::{Handle, Snapshot};
@@ -155,6 +155,9 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     tokio::spawn(checks::run(checks, times, news, followed.clone(), inbox.clone()));
     let times = clock_keeper.clone();
     tokio::spawn(clocks::run(times, notices, followed.clone(), inbox.clone()));
+    let counters = Arc::clone(&dataplane);
+    tokio::spawn(evidence::run(counters, checker.clone(), inbox.clone()));
+    tokio::spawn(claims::run(Arc::clone(&dataplane), host_watch.clone()));
     tokio::spawn(sorry::run(followed.clone(), host_watch.clone(), inbox.clone()));
     let records = listeners.subscribe();
     tokio::spawn(alerting::run(settings.host, followed.clone(), records, inbox.clone()));
@@ -303,6 +306,9 @@ fn forward_notices(
                 }
                 Notice::NeighbourSeen { port, address, mac } => {
                     Event::NeighbourSeen { port, address, mac }
+                }
+                Notice::AddressClaimed { address, mac, .. } => {
+                    Event::AddressClaimed { address, mac }
                 }
                 Notice::PortLost { port } => Event::PortLost(port),
             };

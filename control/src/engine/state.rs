@@ -4,7 +4,7 @@ use super::ledger::Ledger;
 use super::{Action, Moment, Outcome, Ports, Refusal, Ticket};
 use crate::compile::virtual_macs;
 use crate::compile::{Generation, Ids, RealKey, Situation, Standing, compile, roles, steering};
-use crate::events::{Kind, Record, Severity};
+use crate::events::{Flaw, Kind, Record, Severity};
 use crate::health::weight::{AgentWeight, FULL, published, share};
 use crate::host::stack::Routes;
 use crate::host::{HostState, Stack};
@@ -58,6 +58,10 @@ pub struct State {
     pub situation: Situation,
     /// What is known of real servers' health.
     pub health: BTreeMap<RealKey, HealthView>,
+    /// Real servers that seem to be set up wrongly, and how.
+    pub suspects: BTreeMap<RealKey, BTreeMap<Flaw, String>>,
+    /// Who else answers for addresses that this node owns.
+    pub claims: BTreeMap<(IpAddr, Mac), Claim>,
     /// Real servers taken out by an operator.
     pub maintenance: BTreeMap<RealKey, Drain>,
     /// Attached interfaces.
@@ -170,6 +174,17 @@ pub struct HealthView {
     pub warming_since: Option<Duration>,
 }
 
+/// Somebody else who answers for an address of this node. Times are on the steady clock.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Claim {
+    /// When it was heard first.
+    pub first: Duration,
+    /// When it was heard last.
+    pub last: Duration,
+    /// Whether people were told.
+    pub told: bool,
+}
+
 /// A real server taken out by an operator.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Drain {
@@ -209,6 +224,8 @@ impl State {
             idle_since: BTreeMap::new(),
             situation: Situation::default(),
             health: BTreeMap::new(),
+            suspects: BTreeMap::new(),
+            claims: BTreeMap::new(),
             maintenance,
             ports: Ports::default(),
             host: Arc::default(),

@@ -1,7 +1,7 @@
 //! Nothing happened but time.
 
 use super::config_committed::{Wish, commit};
-use super::{Kind, Senses, Severity, link_changed, server_drained};
+use super::{Kind, Senses, Severity, link_changed, server_drained, setup_suspected};
 use crate::engine::{Action, RunningView, State, StoreCommand, Then, Ticket};
 use crate::ipvs::ESTIMATOR_PERIOD;
 use std::sync::Arc;
@@ -37,6 +37,7 @@ pub(super) fn ticked(state: &mut State, senses: &Senses<'_>, out: &mut Vec<Actio
         forget(state, senses, out);
         link_changed::arrange(state, now, out);
         link_changed::refresh_neighbours(state, out);
+        setup_suspected::expire(state, senses, out);
     }
 }
 

@@ -8,10 +8,12 @@ mod real_changed;
 mod record;
 mod role_changed;
 mod server_drained;
+mod setup_suspected;
 mod stored;
 
 pub use record::{Kind, Record, Severity};
 pub use server_drained::real_key_of;
+pub use setup_suspected::Flaw;
 
 use crate::compile::RealKey;
 use crate::engine::{Action, Counted, Drain, Moment, PortStatus, State, Ticket};
@@ -204,6 +206,22 @@ pub enum Event {
         /// What.
         text: String,
     },
+    /// A real server's traffic says that it is set up wrongly.
+    SetupSuspected {
+        /// Which server.
+        real: RealKey,
+        /// What is wrong.
+        flaw: Flaw,
+        /// In words; `None` when it is right again.
+        text: Option<String>,
+    },
+    /// Somebody else on the network answers for an address that this node owns.
+    AddressClaimed {
+        /// The address.
+        address: IpAddr,
+        /// Who answers.
+        mac: Mac,
+    },
     /// A receiver could not be told of something.
     NotAlerted {
         /// Who, and why.
@@ -306,6 +324,12 @@ pub fn decide(state: &mut State, event: Event, senses: &Senses<'_>, out: &mut Ve
         }
         Event::RealNoticed { real, kind, severity, text } => {
             real_changed::noticed(state, &real, (severity, kind), text, now, out);
+        }
+        Event::SetupSuspected { real, flaw, text } => {
+            setup_suspected::suspected(state, real, flaw, text, senses, out);
+        }
+        Event::AddressClaimed { address, mac } => {
+            setup_suspected::claimed(state, (address, mac), senses, out);
         }
         Event::NotAlerted { text } => {
             state.record(now, (Severity::Warning, Kind::Alert), "", text, out);

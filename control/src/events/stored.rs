@@ -46,6 +46,7 @@ fn run(state: &mut State, senses: &Senses<'_>, out: &mut Vec<Action>) {
         running.service_at(&key.0).is_some_and(|service| service.real(&key.1).is_some())
     };
     state.health.retain(|key, _| keep(key));
+    state.suspects.retain(|key, _| keep(key));
     let gone: Vec<_> = state.maintenance.keys().filter(|key| !keep(key)).copied().collect();
     for key in gone {
         state.maintenance.remove(&key);

@@ -20,6 +20,7 @@ use std::net::SocketAddr;
 mod configuration;
 mod hosts;
 mod servers;
+mod setups;
 
 /// Numbers that the test sets.
 #[derive(Default)]

@@ -60,6 +60,9 @@ pub struct RealView {
     pub reason: Option<String>,
     /// Since when it is, in milliseconds since 1970.
     pub since: Option<u64>,
+    /// What seems to be wrong with its setup.
+    #[serde(default)]
+    pub suspicions: Vec<String>,
     /// Who drained it, and why.
     pub drain: Option<DrainView>,
     /// Since it was added.
@@ -185,6 +188,11 @@ fn real_view(
         overloaded: load.overloaded,
         reason: health.map(|health| health.reason.clone()),
         since: health.map(|health| health.since),
+        suspicions: state
+            .suspects
+            .get(&key)
+            .map(|flaws| flaws.values().cloned().collect())
+            .unwrap_or_default(),
         drain: drain.map(|drain| DrainView {
             author: drain.author.clone(),
             reason: drain.reason.clone(),
@@ -225,6 +233,7 @@ fn sorry_view(state: &EngineState, packets: &dyn Packets, service: &Service) -> 
         overloaded: load.overloaded,
         reason: None,
         since: None,
+        suspicions: Vec::new(),
         drain: None,
         traffic: state.ledger.real(real.id, packets).into(),
     })

@@ -16,6 +16,9 @@ use crate::wire::transport::tcp;
 use crate::wire::{be16, be32, be128, byte, ip, put, put16, put32};
 use std::net::{IpAddr, Ipv4Addr};
 
+/// Claims of owned addresses that one worker tells of in a second.
+const CLAIMS_PER_SECOND: u32 = 16;
+
 impl PacketPath {
     /// ARP: requests for owned addresses are answered, answers that were asked for are noted. All
     /// else is the host's.
@@ -29,6 +32,7 @@ impl PacketPath {
         let sender_mac: Mac = mac_at(packet, arp::SENDER_MAC);
         let sender = be32(packet, arp::SENDER_ADDRESS);
         let target = be32(packet, arp::TARGET_ADDRESS);
+        self.note_claim(view, frame.ingress, Address::v4(sender), sender_mac);
         if be16(packet, arp::OPERATION) != arp::REQUEST {
             self.heard(view, frame.ingress, Address::v4(sender), sender_mac);
             return Verdict::Host;
@@ -61,6 +65,17 @@ impl PacketPath {
         }
     }
 
+    /// Tells control of somebody who answers for an address that is owned here, at most so many times
+    /// a second: who keeps doing it is heard again.
+    fn note_claim(&mut self, view: View<'_>, port: PortId, address: Address, mac: Mac) {
+        let Some(own) = self.answering_mac(view, port, address) else { return };
+        let is_ours = own == mac || view.hops.port(port).is_some_and(|info| info.mac == mac);
+        if !is_ours && self.claims.spend(view.now, CLAIMS_PER_SECOND) {
+            let address = address.ip();
+            view.director.notify(Notice::AddressClaimed { port, address, mac });
+        }
+    }
+
     /// Neighbour solicitations for owned addresses are answered, advertisements noted
     /// (RFC 4861 sections 7.2.3 to 7.2.5).
     pub(super) fn answer_discovery(
@@ -78,6 +93,7 @@ impl PacketPath {
         let told = (body.len() >= nd::LENGTH).then(|| mac_at(body, nd::OPTIONS + 2));
         if byte(body, icmp::TYPE) == icmp::v6::ADVERTISEMENT {
             let mac = told.unwrap_or_else(|| mac_at(frame.bytes(), ethernet::SOURCE));
+            self.note_claim(view, frame.ingress, target, mac);
             self.heard(view, frame.ingress, target, mac);
             return Verdict::Host;
         }

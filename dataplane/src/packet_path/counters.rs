@@ -13,6 +13,18 @@ struct RealCounters {
     in_bytes: AtomicU64,
     out_packets: AtomicU64,
     out_bytes: AtomicU64,
+    completed: AtomicU64,
+    refused: AtomicU64,
+}
+
+/// How a real server took its connections since the id was first used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Handshakes {
+    /// TCP connections that the client confirmed: both sides had heard each other.
+    pub completed: u64,
+    /// TCP connections that the server reset before they were open. Not seen where replies bypass the
+    /// director.
+    pub refused: u64,
 }
 
 /// Totals of one real server since the id was first used.
@@ -101,6 +113,21 @@ impl Counters {
         if let Some(real) = self.reals.get(id.0 as usize) {
             bump(&real.connections, 1);
         }
+    }
+
+    /// A handshake ended: the connection is open, or the server refused it.
+    pub fn count_handshake(&self, id: RealId, completed: bool) {
+        if let Some(real) = self.reals.get(id.0 as usize) {
+            bump(if completed { &real.completed } else { &real.refused }, 1);
+        }
+    }
+
+    /// How one real server took its connections.
+    pub fn handshakes(&self, id: RealId) -> Handshakes {
+        self.reals.get(id.0 as usize).map_or_else(Handshakes::default, |real| Handshakes {
+            completed: real.completed.load(Relaxed),
+            refused: real.refused.load(Relaxed),
+        })
     }
 
     /// A packet died.

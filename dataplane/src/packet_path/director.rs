@@ -2,7 +2,7 @@
 
 use super::client_address::Announcement;
 use super::connections::{Connections, Flags, HashKeys, Slot};
-use super::counters::{Counters, Traffic};
+use super::counters::{Counters, Handshakes, Traffic};
 use super::fragments::Trails;
 use super::ftp::Session;
 use super::reals::Reals;
@@ -53,6 +53,15 @@ pub enum Notice {
         /// Who answered.
         address: IpAddr,
         /// With which MAC.
+        mac: Mac,
+    },
+    /// Somebody else on the network answers for an address that this director owns.
+    AddressClaimed {
+        /// Where it was heard.
+        port: PortId,
+        /// The owned address.
+        address: IpAddr,
+        /// Who claims it.
         mac: Mac,
     },
     /// A port failed and was taken out of service by a worker.
@@ -218,6 +227,17 @@ impl Director {
         self.counters.iter().fold(Traffic::default(), |mut sum, worker| {
             sum.add(worker.traffic(id));
             sum
+        })
+    }
+
+    /// How a real server took its connections, over all workers.
+    pub fn handshakes(&self, id: RealId) -> Handshakes {
+        self.counters.iter().fold(Handshakes::default(), |sum, worker| {
+            let seen = worker.handshakes(id);
+            Handshakes {
+                completed: sum.completed.wrapping_add(seen.completed),
+                refused: sum.refused.wrapping_add(seen.refused),
+            }
         })
     }
 

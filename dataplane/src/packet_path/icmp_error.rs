@@ -26,18 +26,19 @@ const ERRORS_PER_SECOND: u32 = 1000;
 
 /// How many more errors may be sent in the current second.
 #[derive(Debug, Default)]
-pub(super) struct ErrorBudget {
+pub(super) struct PerSecond {
     second: Tick,
     spent: u32,
 }
 
-impl ErrorBudget {
-    fn spend(&mut self, now: Tick) -> bool {
+impl PerSecond {
+    /// Whether there is room for one more of `limit`.
+    pub(super) fn spend(&mut self, now: Tick, limit: u32) -> bool {
         if now.since(self.second).0 >= PER_SECOND {
             *self = Self { second: now, spent: 0 };
         }
         self.spent += 1;
-        self.spent <= ERRORS_PER_SECOND
+        self.spent <= limit
     }
 }
 
@@ -230,7 +231,10 @@ impl PacketPath {
         reason: DropReason,
     ) -> Result<Verdict, DropReason> {
         let later = matches!(packet.fragment, Fragment::Later { .. });
-        if later || !is_one_host(packet.source) || !self.error_budget.spend(view.now) {
+        if later
+            || !is_one_host(packet.source)
+            || !self.error_budget.spend(view.now, ERRORS_PER_SECOND)
+        {
             return Err(reason);
         }
         let info = view.hops.port(frame.ingress).ok_or(reason)?;
@@ -305,7 +309,9 @@ impl PacketPath {
         let inner_at = outer.l4 + forward::tunnel::shim_length(tunnel);
         let is_v4 = byte(quoted, inner_at) >> 4 == 4;
         let Some(inner) = parse::embedded(quoted, inner_at, is_v4) else { return };
-        if self.lookup(view, &tuple(&inner)).is_none() || !self.error_budget.spend(view.now) {
+        if self.lookup(view, &tuple(&inner)).is_none()
+            || !self.error_budget.spend(view.now, ERRORS_PER_SECOND)
+        {
             return;
         }
         let Ok(hop) = view.hops.resolve(&inner.source.ip()) else { return };

@@ -4,7 +4,7 @@ use super::connections::{Candidate, Entry, Flags, Meta, Slot, Via};
 use super::forward::{self, nat::Rewrite};
 use super::ftp;
 use super::parse::Packet;
-use super::states::{self, Side};
+use super::states::{self, Side, tcp};
 use super::{Address, DropReason, Frame, PacketPath, Verdict, View, tuple};
 use crate::table::{Method, Real};
 use crate::wire::ip;
@@ -214,7 +214,7 @@ impl PacketPath {
         let timeout = states::timeout(meta.protocol, state, &view.table.timeouts);
         let seen_output = side == Side::Output && meta.flags.has(Flags::NO_OUTPUT);
         if state != meta.state || seen_output {
-            self.change_state(view, slot, state, seen_output);
+            self.change_state(view, slot, state, side);
         } else if timeout < entry.timeout() {
             connections.wake_by(slot, view.now.after(timeout));
         }
@@ -228,7 +228,7 @@ impl PacketPath {
         }
     }
 
-    fn change_state(&self, view: View<'_>, slot: Slot, state: u8, seen_output: bool) {
+    fn change_state(&self, view: View<'_>, slot: Slot, state: u8, side: Side) {
         let connections = view.director.connections();
         let entry = connections.entry(slot);
         let changed = entry.update_meta(|meta| {
@@ -236,7 +236,7 @@ impl PacketPath {
                 return None;
             }
             let mut flags = meta.flags;
-            if seen_output {
+            if side == Side::Output {
                 flags = flags.without(Flags::NO_OUTPUT);
             }
             flags = if states::is_active(meta.protocol, state) {
@@ -251,6 +251,13 @@ impl PacketPath {
         let is_active = states::is_active(before.protocol, state);
         if was_active != is_active {
             view.director.reals().shift(entry.real(), is_active);
+        }
+        if before.protocol == ip::TCP && states::is_half_open(ip::TCP, before.state) {
+            match (state, side) {
+                (tcp::ESTABLISHED, _) => self.counters.count_handshake(entry.real(), true),
+                (tcp::CLOSE, Side::Output) => self.counters.count_handshake(entry.real(), false),
+                (_, _) => {}
+            }
         }
         let timeout = states::timeout(before.protocol, state, &view.table.timeouts);
         connections.wake_by(slot, view.now.after(timeout));

@@ -6,3 +6,4 @@ mod backup;
 pub mod fixture;
 mod methods;
 mod mutation;
+mod trouble;

@@ -1,0 +1,78 @@
+//! What the packet path sees of servers that do not do their part.
+
+use super::fixture::packet::*;
+use super::fixture::*;
+use crate::packet_path::counters::Handshakes;
+use crate::packet_path::*;
+use crate::table::*;
+use std::net::IpAddr;
+
+const NAT: Method = Method::Nat;
+
+fn client() -> (&'static str, u16) {
+    (CLIENT4, 4242)
+}
+
+fn vip() -> (&'static str, u16) {
+    (VIP4, 80)
+}
+
+fn network(method: Method) -> Network {
+    Network::new(vec![service(0, false, Protocol::Tcp, method)])
+}
+
+/// Over all real servers.
+fn handshakes(net: &Network) -> Handshakes {
+    let each = (0..8).map(|id| net.director.handshakes(RealId(id)));
+    each.fold(Handshakes::default(), |sum, seen| Handshakes {
+        completed: sum.completed + seen.completed,
+        refused: sum.refused + seen.refused,
+    })
+}
+
+/// A frame by which a host says that it has an address.
+fn arp_reply(mac: Mac, address: &str) -> Vec<u8> {
+    let IpAddr::V4(address) = ip(address) else { panic!("IPv4") };
+    let mut frame = [&OUTSIDE_MAC[..], &mac, &[8, 6, 0, 1, 8, 0, 6, 4, 0, 2], &mac].concat();
+    frame.extend(address.octets());
+    frame.extend([0; 10]);
+    frame
+}
+
+#[test]
+fn who_else_answers_for_an_owned_address_is_told_of_at_most_sixteen_times_a_second() {
+    let mut net = network(NAT);
+    for (mac, address) in [(OUTSIDE_MAC, VIP4), (real_mac(3), "192.0.2.77")] {
+        assert_eq!(net.arrive(OUTSIDE, &arp_reply(mac, address)).0, Verdict::Host);
+        assert!(net.notices.try_recv().is_err(), "{address} by {mac:?} is nobody's business");
+    }
+    for _ in 0..20 {
+        assert_eq!(net.arrive(OUTSIDE, &arp_reply(real_mac(3), VIP4)).0, Verdict::Host);
+    }
+    let claim = Notice::AddressClaimed { port: OUTSIDE, address: ip(VIP4), mac: real_mac(3) };
+    assert_eq!(net.notices.try_iter().collect::<Vec<_>>(), vec![claim; 16]);
+    net.pass(1);
+    net.arrive(OUTSIDE, &arp_reply(real_mac(3), VIP4));
+    assert_eq!(net.notices.try_iter().count(), 1);
+}
+
+#[test]
+fn handshakes_are_counted_when_they_end() {
+    let server = ("10.0.0.13", 8080);
+    let mut net = network(NAT);
+    let first = Handshakes { completed: 1, refused: 0 };
+    net.arrive(OUTSIDE, &tcp((client(), vip()), "S", b""));
+    net.arrive(INSIDE, &tcp((server, client()), "SA", b""));
+    assert_eq!(handshakes(&net), Handshakes::default(), "half open");
+    net.arrive(OUTSIDE, &tcp((client(), vip()), "A", b""));
+    net.arrive(OUTSIDE, &tcp((client(), vip()), "A", b"more"));
+    assert_eq!(handshakes(&net), first);
+    let mut net = network(NAT);
+    net.arrive(OUTSIDE, &tcp((client(), vip()), "S", b""));
+    net.arrive(INSIDE, &tcp((server, client()), "R", b""));
+    assert_eq!(handshakes(&net), Handshakes { completed: 0, refused: 1 });
+    let mut net = network(Method::DirectRouting);
+    net.arrive(OUTSIDE, &tcp((client(), vip()), "S", b""));
+    net.arrive(OUTSIDE, &tcp((client(), vip()), "A", b""));
+    assert_eq!(handshakes(&net), first, "half of it is enough");
+}
