@@ -147,9 +147,9 @@ mod tests {
         let heard = [((PortId(1), ip("10.0.0.7")), [9; 6])].into();
         let hops = hops(&host(), &ports(), &heard, None, 7);
         let via_router = hops.resolve(&ip("8.8.8.8")).expect("default route");
-        assert_eq!((via_router.port, via_router.mac), (PortId(0), MAC));
-        assert_eq!(via_router.source_mac, [2, 0, 0, 0, 1, 2]);
-        assert_eq!(hops.resolve(&ip("10.0.0.7")).map(|hop| hop.mac), Ok([9; 6]));
+        assert_eq!((via_router.port, via_router.mac()), (PortId(0), MAC));
+        assert_eq!(via_router.source_mac(), [2, 0, 0, 0, 1, 2]);
+        assert_eq!(hops.resolve(&ip("10.0.0.7")).map(|hop| hop.mac()), Ok([9; 6]));
         let unresolved = NoHop::Unresolved { port: PortId(1), neighbour: ip("10.0.0.8") };
         assert_eq!(hops.resolve(&ip("10.0.0.8")), Err(unresolved));
         assert_eq!(hops.resolve(&ip("198.51.100.9")), Err(NoHop::NotAttached));
@@ -179,7 +179,7 @@ mod tests {
     fn the_kernel_s_neighbour_wins_over_one_that_was_heard() {
         let heard = [((PortId(0), ip("192.0.2.254")), [9; 6])].into();
         let hops = hops(&host(), &ports(), &heard, None, 1);
-        assert_eq!(hops.resolve(&ip("8.8.8.8")).map(|hop| hop.mac), Ok(MAC));
+        assert_eq!(hops.resolve(&ip("8.8.8.8")).map(|hop| hop.mac()), Ok(MAC));
     }
 
     #[test]
@@ -198,7 +198,7 @@ mod tests {
         let stack = Stack { port: PortId(0), index: 9, mac: [2, 0, 0, 0, 1, 9] };
         let hops = hops(&host, &ports, &BTreeMap::new(), Some(&stack), 1);
         let hop = hops.resolve(&ip("10.0.0.1")).expect("the host's own");
-        assert_eq!((hop.port, hop.mac), (PortId(0), stack.mac));
+        assert_eq!((hop.port, hop.mac()), (PortId(0), stack.mac));
         let source = hops.source_for(&ip("10.0.0.1"));
         assert!(source.is_some_and(|source| stack.link().sources.contains(&source)));
         let vip = hops.resolve(&ip("203.0.113.10"));

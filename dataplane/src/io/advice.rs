@@ -2,19 +2,19 @@
 
 #![allow(unsafe_code)]
 
-/// Asks the processor to fetch the cache line of `value`.
+/// Asks the processor to fetch the cache line in which `slice[index]` begins, if there is one.
 #[inline(always)]
-pub fn prefetch<T>(value: &T) {
+pub fn prefetch<T>(slice: &[T], index: usize) {
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: prefetching reads nothing that the program can observe, at any address; this one is
-    // a valid reference besides.
+    // SAFETY: prefetching reads nothing that the program can observe and faults at no address, so
+    // the index needs no check.
     unsafe {
         core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T0 }>(
-            std::ptr::from_ref(value).cast(),
+            slice.as_ptr().wrapping_add(index).cast(),
         );
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = value;
+    let _ = (slice, index);
 }
 
 /// Asks the kernel to back a vector's reserved memory with huge pages, before it is touched.

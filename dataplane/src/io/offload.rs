@@ -192,7 +192,7 @@ mod tests {
         }
         if shape.protocol == ip::SCTP {
             let Ok(Parsed::Ip(packet)) = parse::frame(&bytes) else { panic!() };
-            nat::sctp_checksum(&mut bytes, &packet);
+            nat::sctp_checksum(&mut bytes, packet.l4, packet.end);
         }
         bytes
     }

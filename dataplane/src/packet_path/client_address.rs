@@ -1,7 +1,7 @@
 //! How a real server behind full NAT learns whom it serves: a TCP option on the client's first
 //! segments, or a PROXY protocol header (version 2) before the client's first byte.
 
-use super::connections::{Flags, Meta, Slot};
+use super::connections::{Entry, Flags, Meta, Slot};
 use super::forward::split;
 use super::frame::{Frame, Offload, Segmentation};
 use super::parse::Packet;
@@ -32,6 +32,16 @@ pub(super) struct Announcement {
 }
 
 impl PacketPath {
+    /// Whether the real server of a connection is told about its client.
+    pub(super) fn announces(view: View<'_>, entry: &Entry) -> bool {
+        Self::announcement_kind(view, entry) != ClientAddress::Hidden
+    }
+
+    fn announcement_kind(view: View<'_>, entry: &Entry) -> ClientAddress {
+        let service = view.table.real(entry.real()).map(|(service, _)| service);
+        service.map_or(ClientAddress::Hidden, |service| service.client_address)
+    }
+
     /// Tells the real server about the client with this segment, before it is rewritten.
     pub(super) fn announce_client(
         &mut self,
@@ -42,8 +52,7 @@ impl PacketPath {
         hop: &Hop,
     ) {
         let entry = view.director.connections().entry(slot);
-        let service = view.table.real(entry.real()).map(|(service, _)| service);
-        match service.map_or(ClientAddress::Hidden, |service| service.client_address) {
+        match Self::announcement_kind(view, entry) {
             ClientAddress::Hidden => {}
             ClientAddress::TcpOption(kind) => {
                 let handshake = packet.flags & (tcp::SYN | tcp::RST) != 0;

@@ -54,7 +54,7 @@ impl PacketPath {
         let Method::Tunnel(kind) = course.real.method else {
             return Err(DropReason::UnsupportedByMethod);
         };
-        forward::decrement_hop_limit(frame, packet);
+        forward::decrement_hop_limit(frame.bytes_mut(), packet);
         let outer = self.outer(view, packet, course.real)?;
         if frame.offload.segmentation != Segmentation::None {
             let (outbox, mut complete) = (&mut self.outbox, true);
@@ -137,8 +137,7 @@ fn wrap(
 fn push_ip(outbox: &mut Outbox, hop: &Hop, headers: &[u8], packet: &[u8]) -> bool {
     let first = headers.first().or(packet.first()).copied().unwrap_or(0);
     let mut head = [0; ethernet::LENGTH];
-    put(&mut head, ethernet::DESTINATION, &hop.mac);
-    put(&mut head, ethernet::SOURCE, &hop.source_mac);
+    put(&mut head, ethernet::DESTINATION, &hop.macs);
     let kind = if first >> 4 == 6 { ethernet::IPV6 } else { ethernet::IPV4 };
     put16(&mut head, ethernet::TYPE, kind);
     outbox.push(&[&head, headers, packet], Offload::default(), Verdict::Send(hop.port))

@@ -108,6 +108,7 @@ fn known(view: View<'_>, question: &Question) -> Option<ConnectionInfo> {
         source_port: question.from.port(),
         destination: question.to.ip().into(),
         destination_port: question.to.port(),
+        template: false,
     };
     let (slot, direction) =
         connections.find(&tuple, connections.hash(&tuple), view.director.reals())?;
@@ -244,7 +245,7 @@ impl Explanation {
                     Method::Tunnel(kind) => tunnel::inner_mtu(kind, &real.address, path),
                     Method::Nat | Method::DirectRouting | Method::FullNat | Method::Local => path,
                 };
-                let mac = hop.mac.map(|byte| format!("{byte:02x}")).join(":");
+                let mac = hop.mac().map(|byte| format!("{byte:02x}")).join(":");
                 self.say("next hop", format!("{name}, {mac}; carries packets of {carried} bytes"));
                 self.outcome(format!("sent to {target} by {name}"))
             }

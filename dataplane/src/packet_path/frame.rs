@@ -45,8 +45,9 @@ pub enum Segmentation {
 #[derive(Debug)]
 pub struct Frame<'r> {
     buffer: &'r mut [u8],
-    start: usize,
-    end: usize,
+    // Small numbers, so that their sum needs no check.
+    start: u32,
+    length: u32,
     /// Where it came in.
     pub ingress: PortId,
     /// Work left to a network card.
@@ -58,65 +59,84 @@ pub struct Frame<'r> {
 impl<'r> Frame<'r> {
     /// A frame in `buffer[start..end]`. The bounds are clamped to the buffer.
     pub fn new(buffer: &'r mut [u8], start: usize, end: usize, ingress: PortId) -> Self {
-        let end = end.min(buffer.len());
-        let start = start.min(end);
-        Self { buffer, start, end, ingress, offload: Offload::default(), token: u64::MAX }
+        let end = u32::try_from(end.min(buffer.len())).unwrap_or(0);
+        let start = u32::try_from(start).unwrap_or(end).min(end);
+        let offload = Offload::default();
+        Self { buffer, start, length: end - start, ingress, offload, token: u64::MAX }
     }
 
     /// The frame from its Ethernet header on.
     #[inline]
     pub fn bytes(&self) -> &[u8] {
-        &self.buffer[self.start..self.end]
+        let start = self.start as usize;
+        self.buffer.get(start..start + self.length as usize).unwrap_or_default()
     }
 
     /// The frame from its Ethernet header on.
     #[inline]
     pub fn bytes_mut(&mut self) -> &mut [u8] {
-        &mut self.buffer[self.start..self.end]
+        let start = self.start as usize;
+        self.buffer.get_mut(start..start + self.length as usize).unwrap_or_default()
+    }
+
+    /// As [`Frame::bytes`], unless it is shorter than `length`.
+    #[inline(always)]
+    pub fn at_least(&self, length: usize) -> Option<&[u8]> {
+        let start = self.start as usize;
+        let bytes = self.buffer.get(start..start + self.length as usize)?;
+        (bytes.len() >= length).then_some(bytes)
+    }
+
+    /// As [`Frame::bytes_mut`], unless it is shorter than `length`.
+    #[inline(always)]
+    pub fn at_least_mut(&mut self, length: usize) -> Option<&mut [u8]> {
+        let start = self.start as usize;
+        let bytes = self.buffer.get_mut(start..start + self.length as usize)?;
+        (bytes.len() >= length).then_some(bytes)
     }
 
     /// Length in bytes.
     #[inline]
     pub fn len(&self) -> usize {
-        self.end - self.start
+        self.length as usize
     }
 
     /// Whether nothing is left.
     pub fn is_empty(&self) -> bool {
-        self.start == self.end
+        self.length == 0
     }
 
     /// Room before the frame, in bytes.
     pub fn headroom(&self) -> usize {
-        self.start
+        self.start as usize
     }
 
     /// Room after the frame, in bytes.
     pub fn tailroom(&self) -> usize {
-        self.buffer.len() - self.end
+        self.buffer.len() - self.start as usize - self.length as usize
     }
 
     /// Where the frame starts in its buffer, for the backend that owns the buffer.
     pub fn offset(&self) -> usize {
-        self.start
+        self.start as usize
     }
 
     /// Makes room for `count` bytes at the front; their content is whatever was there. `None`, and
     /// nothing changed, when there is no headroom.
     #[must_use]
     pub fn push_front(&mut self, count: usize) -> Option<()> {
+        let count = u32::try_from(count).ok()?;
         self.start = self.start.checked_sub(count)?;
+        self.length += count;
         Some(())
     }
 
     /// Takes `count` bytes off the front. `None`, and nothing changed, when the frame is shorter.
     #[must_use]
     pub fn pull_front(&mut self, count: usize) -> Option<()> {
-        let start = self.start.checked_add(count)?;
-        if start > self.end {
-            return None;
-        }
-        self.start = start;
+        let count = u32::try_from(count).ok()?;
+        self.length = self.length.checked_sub(count)?;
+        self.start += count;
         Some(())
     }
 
@@ -124,11 +144,10 @@ impl<'r> Frame<'r> {
     /// buffer is too short.
     #[must_use]
     pub fn set_len(&mut self, length: usize) -> Option<()> {
-        let end = self.start.checked_add(length)?;
-        if end > self.buffer.len() {
+        if length > self.buffer.len() - self.start as usize {
             return None;
         }
-        self.end = end;
+        self.length = u32::try_from(length).ok()?;
         Some(())
     }
 }

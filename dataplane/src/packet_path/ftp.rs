@@ -127,6 +127,7 @@ impl PacketPath {
             source_port: 0,
             destination: entry.virtual_address(),
             destination_port: port,
+            template: false,
         };
         let exists = known.find(&tuple, known.hash(&tuple), view.director.reals()).is_some();
         exists || self.adopt_data(view, control, &new)

@@ -340,8 +340,7 @@ pub(super) fn push_packet(
     let body: usize = parts.iter().map(|part| part.len()).sum();
     let header = if from.is_v4() { v4::LENGTH } else { v6::LENGTH };
     let mut head = [0; ethernet::LENGTH + v6::LENGTH];
-    put(&mut head, ethernet::DESTINATION, &hop.mac);
-    put(&mut head, ethernet::SOURCE, &hop.source_mac);
+    put(&mut head, ethernet::DESTINATION, &hop.macs);
     let kind = if from.is_v4() { ethernet::IPV4 } else { ethernet::IPV6 };
     put16(&mut head, ethernet::TYPE, kind);
     super::answer::ip_header(&mut head, ethernet::LENGTH, from, to, protocol, body);

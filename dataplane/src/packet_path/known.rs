@@ -1,6 +1,6 @@
 //! Packets of known connections: state, timer, counters, and on their way.
 
-use super::connections::{Candidate, Entry, Flags, Meta, Slot, Via};
+use super::connections::{Entry, Flags, Meta, Slot, Via};
 use super::forward::{self, nat::Rewrite};
 use super::ftp;
 use super::parse::Packet;
@@ -22,17 +22,17 @@ pub(super) struct Course<'a> {
 impl PacketPath {
     /// The live connection that a packet belongs to. One whose time is up is ended here, before the
     /// sweep gets to it, so that no packet revives it.
-    #[inline(always)]
     pub(super) fn find(
         &mut self,
         packet: &Packet,
-        hash: u64,
-        guess: Option<Candidate>,
+        hash: Option<u64>,
         view: View<'_>,
     ) -> Option<(Slot, super::Direction)> {
         let connections = view.director.connections();
         let reals = view.director.reals();
-        let found = connections.find_guessed(guess, &tuple(packet), hash, reals);
+        let tuple = tuple(packet);
+        let hash = hash.unwrap_or_else(|| connections.hash(&tuple));
+        let found = connections.find(&tuple, hash, reals);
         let (slot, direction) = match found {
             Some(found) => found,
             None if connections.any_without_client_port() => self.find_expected(view, packet)?,
@@ -134,7 +134,7 @@ impl PacketPath {
         self.remember_fragment(view, packet, course);
         match course.via {
             Via::DirectRouting => {
-                forward::decrement_hop_limit(frame, packet);
+                forward::decrement_hop_limit(frame.bytes_mut(), packet);
                 self.send_fitting(frame, packet, &hop, fit)
             }
             Via::Tunnel => self.send_through_tunnel(view, frame, packet, course, (&hop, fit)),
@@ -268,7 +268,7 @@ impl PacketPath {
 }
 
 /// A connection that was really used vouches for its template.
-fn assure(view: View<'_>, entry: &Entry) {
+pub(super) fn assure(view: View<'_>, entry: &Entry) {
     let Some(control) = entry.control() else { return };
     let template = view.director.connections().entry(control);
     let flags = template.meta().flags;

@@ -1,8 +1,8 @@
 //! What happens to one packet.
 //!
 //! [`PacketPath::process`] judges a batch in place; [`PacketPath::one`] is the table of contents of
-//! a packet's life. Nothing here does I/O, reads a clock or, for packets of known connections, takes
-//! a lock or allocates.
+//! a packet's life, and [`fast_path`] the same life with everything unusual left out. Nothing here
+//! does I/O, reads a clock or, for packets of known connections, takes a lock or allocates.
 
 pub mod address;
 pub mod answer;
@@ -12,6 +12,7 @@ pub mod counters;
 pub mod director;
 mod egress;
 pub mod explain;
+mod fast_path;
 pub mod forward;
 mod fragments;
 pub mod frame;
@@ -44,8 +45,9 @@ use crate::table::{Hops, ServiceTable};
 use crate::tick::Tick;
 use crate::wire::ip;
 use arrayvec::ArrayVec;
-use connections::{Candidate, Direction, Owned, Sweeper, Tuple};
+use connections::{Direction, Owned, Sweeper, Tuple};
 use counters::{Counters, bump};
+use fast_path::Sight;
 use next_hop::{HopCache, Waiting};
 use outbox::Outbox;
 use parse::{Fragment, Packet, Parsed};
@@ -118,72 +120,78 @@ impl PacketPath {
     }
 
     /// Judges a batch, rewriting frames in place. Leaves one verdict per frame, in order.
+    ///
+    /// The first two passes only read, and ask for memory that the third one will need.
     pub fn process(&mut self, view: View<'_>, frames: &mut Batch<'_>, verdicts: &mut Verdicts) {
-        view.director.connections().begin_batch(&self.owned);
-        let mut parsed: ArrayVec<Result<Arrival, DropReason>, BATCH> = ArrayVec::new();
-        for frame in frames.iter() {
-            parsed.push(arrive(view, frame));
+        let connections = view.director.connections();
+        connections.begin_batch(&self.owned);
+        let mut sights = [Sight::default(); BATCH];
+        for (frame, sight) in frames.iter().zip(&mut sights) {
+            sight.look(frame, connections);
         }
-        for arrival in parsed.iter_mut().flatten() {
-            if arrival.hash != 0 {
-                arrival.guess = view.director.connections().guess(arrival.hash);
+        for (_, sight) in frames.iter().zip(&mut sights) {
+            sight.locate(connections);
+        }
+        *verdicts = Verdicts::from([Verdict::Consumed; BATCH]);
+        verdicts.truncate(frames.len());
+        let (mut judged, mut sent) = (0, 0);
+        while judged < frames.len() {
+            let (frames, verdicts) = (&mut frames[judged..], &mut verdicts[judged..]);
+            let ordinary = self.fast(&view, frames, &sights[judged..], verdicts);
+            judged += ordinary;
+            sent += ordinary as u64;
+            if ordinary == 0 {
+                let verdict = self.one(view, &mut frames[0], sights[judged].hash());
+                verdicts[0] = verdict.unwrap_or_else(Verdict::Drop);
+                sent += self.count(verdicts[0]);
+                judged += 1;
             }
         }
-        for (frame, arrival) in frames.iter_mut().zip(&mut parsed) {
-            let judged = match arrival {
-                Ok(arrival) => self.one(view, arrival, frame),
-                Err(reason) => Err(*reason),
-            };
-            verdicts.push(judged.unwrap_or_else(Verdict::Drop));
-        }
-        self.count(verdicts);
+        bump(&self.counters.received, frames.len() as u64);
+        bump(&self.counters.sent, sent);
         if self.first_parts_seen {
             self.retry_held(view);
         }
     }
 
-    /// The life of one packet, top to bottom.
-    #[inline(always)]
+    /// The life of one packet, top to bottom. `hash`: its tuple's, where that is known already.
+    #[inline(never)]
     fn one(
         &mut self,
         view: View<'_>,
-        arrival: &mut Arrival,
         frame: &mut Frame<'_>,
+        hash: Option<u64>,
     ) -> Result<Verdict, DropReason> {
-        let packet = match &mut arrival.parsed {
+        let mut packet = match parse::frame(frame.bytes())? {
             Parsed::Ip(packet) => packet,
-            Parsed::Arp(at) => return Ok(self.answer_arp(view, frame, *at)),
+            Parsed::Arp(at) => return Ok(self.answer_arp(view, frame, at)),
             Parsed::Other => return Ok(Verdict::Host),
         };
         if let Fragment::Later { .. } = packet.fragment {
-            return self.follow_fragment(view, frame, *packet);
+            return self.follow_fragment(view, frame, packet);
         }
         if matches!(packet.protocol, ip::ICMP | ip::ICMPV6) {
-            return self.icmp(view, frame, *packet);
+            return self.icmp(view, frame, packet);
         }
         if !packet.has_ports() {
             return Ok(Verdict::Host);
         }
-        match self.find(packet, arrival.hash, arrival.guess, view) {
-            Some((slot, Direction::Forward)) => self.client_packet(view, frame, packet, slot),
-            Some((slot, Direction::Reply)) => self.reply_packet(view, frame, packet, slot),
-            None => self.open(view, frame, *packet),
+        match self.find(&packet, hash, view) {
+            Some((slot, Direction::Forward)) => self.client_packet(view, frame, &mut packet, slot),
+            Some((slot, Direction::Reply)) => self.reply_packet(view, frame, &mut packet, slot),
+            None => self.open(view, frame, packet),
         }
     }
 
-    fn count(&self, verdicts: &Verdicts) {
-        let (mut sent, mut host) = (0, 0);
-        for verdict in verdicts {
-            match verdict {
-                Verdict::Send(_) => sent += 1,
-                Verdict::Host | Verdict::Deliver => host += 1,
-                Verdict::Drop(reason) => self.count_drop(*reason),
-                Verdict::Consumed => {}
-            }
+    /// Counts a verdict, unless it is to send the frame: how many of those there are.
+    fn count(&self, verdict: Verdict) -> u64 {
+        match verdict {
+            Verdict::Send(_) => return 1,
+            Verdict::Host | Verdict::Deliver => bump(&self.counters.host, 1),
+            Verdict::Drop(reason) => self.count_drop(reason),
+            Verdict::Consumed => {}
         }
-        bump(&self.counters.received, verdicts.len() as u64);
-        bump(&self.counters.sent, sent);
-        bump(&self.counters.host, host);
+        0
     }
 
     /// Counts packets that died after they were judged.
@@ -244,30 +252,6 @@ impl PacketPath {
     }
 }
 
-/// Reads a frame and asks for the memory that its connection may be in.
-#[inline(always)]
-fn arrive(view: View<'_>, frame: &Frame<'_>) -> Result<Arrival, DropReason> {
-    let parsed = parse::frame(frame.bytes())?;
-    let mut hash = 0;
-    if let Parsed::Ip(packet) = &parsed
-        && packet.has_ports()
-    {
-        hash = view.director.connections().hash(&tuple(packet));
-        view.director.connections().prefetch(hash);
-    }
-    Ok(Arrival { parsed, hash, guess: None })
-}
-
-/// A frame that was read but not judged yet.
-#[derive(Clone, Copy, Debug)]
-struct Arrival {
-    parsed: Parsed,
-    /// Hash of the packet's tuple; 0 where it has none.
-    hash: u64,
-    /// Where its connection probably is.
-    guess: Option<Candidate>,
-}
-
 /// The tuple of a packet that has ports.
 #[inline(always)]
 fn tuple(packet: &Packet) -> Tuple {
@@ -277,5 +261,6 @@ fn tuple(packet: &Packet) -> Tuple {
         source_port: packet.source_port,
         destination: packet.destination,
         destination_port: packet.destination_port,
+        template: false,
     }
 }

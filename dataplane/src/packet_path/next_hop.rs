@@ -7,9 +7,9 @@
 use super::answer;
 use super::connections::Meta;
 use super::outbox::OwnFrame;
-use super::{Address, DropReason, Frame, PacketPath, Verdict, View, arrive};
+use super::{Address, DropReason, Frame, PacketPath, Verdict, View};
 use crate::packet_path::Notice;
-use crate::table::{Hop, NoHop, PortId, Real};
+use crate::table::{Hop, Hops, NoHop, PortId, Real};
 use crate::tick::{PER_SECOND, Tick, Ticks};
 use std::net::IpAddr;
 
@@ -34,6 +34,17 @@ impl HopCache {
     fn place(address: Address) -> usize {
         let folded = (address.0 >> 64) as u64 ^ address.0 as u64;
         (folded.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 54) as usize % CACHED
+    }
+
+    /// The hop towards an address that was resolved not long ago.
+    #[inline(always)]
+    pub fn get(&self, hops: &Hops, address: Address) -> Option<&Hop> {
+        match &self.places[Self::place(address)] {
+            Some((cached, hop)) if *cached == address && self.generation == hops.generation => {
+                Some(hop)
+            }
+            Some(_) | None => None,
+        }
     }
 
     #[inline]
@@ -102,7 +113,7 @@ impl PacketPath {
             && let Some((mac, port)) = view.director.reals().peer(meta.peer)
             && let Some(info) = view.hops.port(port)
         {
-            return Ok(Some(Hop { port, vlan: None, source_mac: info.mac, mac, mtu: info.mtu }));
+            return Ok(Some(Hop::new(port, mac, info.mac, info.mtu)));
         }
         match self.hop_cache.resolve(view, client) {
             Ok(hop) => Ok(Some(hop)),
@@ -177,8 +188,7 @@ impl PacketPath {
     /// Judges a frame that was kept back.
     pub(super) fn judge_again(&mut self, view: View<'_>, mut own: OwnFrame) {
         let mut frame = own.frame();
-        let judged =
-            arrive(view, &frame).and_then(|mut arrival| self.one(view, &mut arrival, &mut frame));
+        let judged = self.one(view, &mut frame, None);
         let (place, offload) = ((frame.offset(), frame.len()), frame.offload);
         match judged {
             Ok(verdict @ (Verdict::Send(_) | Verdict::Deliver)) => {

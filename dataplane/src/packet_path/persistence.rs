@@ -49,7 +49,7 @@ impl PacketPath {
         let hash = connections.hash(key);
         let (slot, direction) = connections.find(key, hash, reals)?;
         let entry = connections.entry(slot);
-        if direction == Direction::Reply || !entry.meta().flags.has(Flags::TEMPLATE) {
+        if direction == Direction::Reply {
             return None;
         }
         if entry.expires().is_due(view.now) && entry.controls() == 0 {
@@ -119,6 +119,7 @@ pub(super) fn template_key(
         source_port: 0,
         destination,
         destination_port,
+        template: true,
     };
     match service.key {
         ServiceKey::Mark { family, mark } => (key(0, mark_address(family, mark), 0), false),

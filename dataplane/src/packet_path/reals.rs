@@ -48,6 +48,23 @@ struct State {
     path_since: AtomicU32,
 }
 
+impl State {
+    #[inline(always)]
+    fn address(&self) -> Address {
+        let [high, low] = &self.address;
+        Address(u128::from(high.load(Relaxed)) << 64 | u128::from(low.load(Relaxed)))
+    }
+
+    #[inline(always)]
+    fn path_limit(&self, mtu: u16, now: Tick) -> u16 {
+        let limit = self.path_mtu.load(Relaxed);
+        if limit == 0 || now.since(Tick(self.path_since.load(Relaxed))) > PATH_LIMIT_KEPT {
+            return mtu;
+        }
+        u16::try_from(limit).unwrap_or(mtu).min(mtu)
+    }
+}
+
 /// How long a path's limit is believed (RFC 1191 section 6.3).
 const PATH_LIMIT_KEPT: Ticks = Ticks::from_secs(600);
 
@@ -117,10 +134,7 @@ impl Reals {
     /// The server's address; it stays the same for as long as any connection refers to the id.
     #[inline]
     pub fn address(&self, id: RealId) -> Address {
-        self.state(id).map_or(Address(0), |state| {
-            let [high, low] = &state.address;
-            Address(u128::from(high.load(Relaxed)) << 64 | u128::from(low.load(Relaxed)))
-        })
+        self.state(id).map_or(Address(0), State::address)
     }
 
     /// Its connections now.
@@ -144,12 +158,14 @@ impl Reals {
     /// The largest packet for the path to this server, out of an interface that carries `mtu`.
     #[inline]
     pub fn path_limit(&self, id: RealId, mtu: u16, now: Tick) -> u16 {
-        let Some(state) = self.state(id) else { return mtu };
-        let limit = state.path_mtu.load(Relaxed);
-        if limit == 0 || now.since(Tick(state.path_since.load(Relaxed))) > PATH_LIMIT_KEPT {
-            return mtu;
-        }
-        u16::try_from(limit).unwrap_or(mtu).min(mtu)
+        self.state(id).map_or(mtu, |state| state.path_limit(mtu, now))
+    }
+
+    /// What [`Reals::address`] and [`Reals::path_limit`] answer, with one look.
+    #[inline(always)]
+    pub fn path(&self, id: RealId, mtu: u16, now: Tick) -> Option<(Address, u16)> {
+        let state = self.state(id)?;
+        Some((state.address(), state.path_limit(mtu, now)))
     }
 
     /// A connection was opened; new ones are inactive until their state says otherwise.

@@ -210,6 +210,23 @@ pub fn next(protocol: u8, side: Side, secure: bool, flags: u8, state: u8) -> u8 
     }
 }
 
+/// Whether a packet leaves a connection in [`open_state`] as it is, from whichever side it comes: it is a
+/// datagram, or a segment that neither opens nor closes. [`next`] says the same, with more work.
+#[inline(always)]
+pub const fn is_ordinary(protocol: u8, flags: u8) -> bool {
+    match protocol {
+        ip::TCP => flags & (flag::SYN | flag::FIN | flag::RST | flag::ACK) == flag::ACK,
+        ip::UDP => true,
+        _ => false,
+    }
+}
+
+/// The state in which ordinary packets change nothing.
+#[inline(always)]
+pub const fn open_state(protocol: u8) -> u8 {
+    if protocol == ip::TCP { tcp::ESTABLISHED } else { 0 }
+}
+
 /// How long a connection lives after a packet that left it in `state`.
 #[inline]
 pub fn timeout(protocol: u8, state: u8, timeouts: &Timeouts) -> Ticks {
@@ -385,6 +402,22 @@ INPUT_ONLY syn SR ES ES SR SR SR SR SR SR SR SR
             rows += 1;
         }
         assert_eq!(rows, 12);
+    }
+
+    #[test]
+    fn ordinary_packets_leave_open_connections_as_they_are_in_every_table() {
+        for protocol in [ip::TCP, ip::UDP, ip::SCTP] {
+            for flags in (0..=255).filter(|flags| is_ordinary(protocol, *flags)) {
+                for side in [Side::Input, Side::Output, Side::InputOnly] {
+                    for secure in [false, true] {
+                        let open = open_state(protocol);
+                        assert_eq!(next(protocol, side, secure, flags, open), open);
+                    }
+                }
+            }
+        }
+        let psh_ack = 0x18;
+        assert!(is_ordinary(ip::TCP, psh_ack) && !is_ordinary(ip::TCP, psh_ack | flag::FIN));
     }
 
     #[test]

@@ -47,12 +47,31 @@ pub struct Hop {
     pub port: PortId,
     /// Tag to put on, if any.
     pub vlan: Option<Vlan>,
-    /// Ethernet source.
-    pub source_mac: Mac,
-    /// Ethernet destination.
-    pub mac: Mac,
+    /// Ethernet destination and source, as they stand in the header.
+    pub macs: [u8; 12],
     /// Largest IP packet, in bytes.
     pub mtu: u16,
+}
+
+impl Hop {
+    /// The untagged hop to `mac`, from `source`.
+    pub fn new(port: PortId, mac: Mac, source: Mac, mtu: u16) -> Self {
+        let [a, b, c, d, e, f] = mac;
+        let [g, h, i, j, k, l] = source;
+        Self { port, vlan: None, macs: [a, b, c, d, e, f, g, h, i, j, k, l], mtu }
+    }
+
+    /// Ethernet destination.
+    pub const fn mac(&self) -> Mac {
+        let [a, b, c, d, e, f, ..] = self.macs;
+        [a, b, c, d, e, f]
+    }
+
+    /// Ethernet source.
+    pub const fn source_mac(&self) -> Mac {
+        let [.., g, h, i, j, k, l] = self.macs;
+        [g, h, i, j, k, l]
+    }
 }
 
 /// The link between the dataplane and the host's own stack: a TAP device. Clients on the director
@@ -163,19 +182,13 @@ impl Hops {
         let mac =
             self.neighbours.get(&(port, neighbour)).ok_or(NoHop::Unresolved { port, neighbour })?;
         let mtu = if route.mtu == 0 { info.mtu } else { route.mtu.min(info.mtu) };
-        Ok(Hop { port, vlan: None, source_mac: info.mac, mac: *mac, mtu })
+        Ok(Hop::new(port, *mac, info.mac, mtu))
     }
 
     fn to_host(&self) -> Option<Hop> {
         let link = self.host.as_ref()?;
         let info = self.port(link.port)?;
-        Some(Hop {
-            port: link.port,
-            vlan: None,
-            source_mac: info.mac,
-            mac: link.host_mac,
-            mtu: info.mtu,
-        })
+        Some(Hop::new(link.port, link.host_mac, info.mac, info.mtu))
     }
 
     /// The address to send from towards `destination`: the host's own on that side, or the

@@ -1,7 +1,8 @@
 //! The Internet checksum (RFC 1071), its incremental update (RFC 1624) and SCTP's CRC32c.
 //!
 //! Sums are kept unfolded in a `u64` of ones' complement arithmetic: adding is plain addition, and
-//! folding once at the end is enough.
+//! folding once at the end is enough. Two words added as one 32-bit number fold to the same, since
+//! 65536 counts as 1 there.
 
 use super::{be16, put16};
 
@@ -21,7 +22,7 @@ impl Sum {
     #[inline]
     #[must_use]
     pub const fn long(self, long: u32) -> Self {
-        Self(self.0 + (long >> 16) as u64 + (long & 0xffff) as u64)
+        Self(self.0 + long as u64)
     }
 
     /// Adds a 128-bit number as eight words.
@@ -41,8 +42,7 @@ impl Sum {
         let mut chunks = bytes.chunks_exact(4);
         for chunk in &mut chunks {
             if let &[a, b, c, d] = chunk {
-                let long = u32::from_be_bytes([a, b, c, d]);
-                sum += u64::from(long >> 16) + u64::from(long & 0xffff);
+                sum += u64::from(u32::from_be_bytes([a, b, c, d]));
             }
         }
         let rest = chunks.remainder();
@@ -65,12 +65,10 @@ impl Sum {
     /// Folded to 16 bits, not complemented.
     #[inline]
     pub const fn fold(self) -> u16 {
-        let mut sum = self.0;
-        sum = (sum & 0xffff_ffff) + (sum >> 32);
-        sum = (sum & 0xffff) + ((sum >> 16) & 0xffff) + (sum >> 32);
-        sum = (sum & 0xffff) + (sum >> 16);
-        sum = (sum & 0xffff) + (sum >> 16);
-        sum as u16
+        let (sum, carry) = (self.0 as u32).overflowing_add((self.0 >> 32) as u32);
+        let sum = sum + carry as u32;
+        // Both halves added to each other: the upper one gets the carry of the lower one.
+        (sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16
     }
 
     /// The checksum: folded and complemented.
@@ -113,6 +111,13 @@ impl Delta {
         Self(self.0.plus(other.0))
     }
 
+    /// The same in 16 bits, for what goes into several checksums.
+    #[inline(always)]
+    #[must_use]
+    pub const fn folded(self) -> Self {
+        Self(Sum(self.0.fold() as u64))
+    }
+
     /// The new value of a finished checksum (RFC 1624, equation 3).
     #[inline]
     pub const fn apply(self, checksum: u16) -> u16 {
@@ -128,7 +133,7 @@ impl Delta {
 }
 
 /// Updates the finished checksum at `at`.
-#[inline]
+#[inline(always)]
 pub fn update(bytes: &mut [u8], at: usize, delta: Delta) {
     let old = be16(bytes, at);
     put16(bytes, at, delta.apply(old));

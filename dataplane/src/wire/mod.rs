@@ -28,6 +28,15 @@ pub fn be32(bytes: &[u8], at: usize) -> u32 {
     }
 }
 
+/// The big-endian 64-bit number at `at`, or 0 past the end.
+#[inline]
+pub fn be64(bytes: &[u8], at: usize) -> u64 {
+    match bytes.get(at..at + 8).and_then(|b| <[u8; 8]>::try_from(b).ok()) {
+        Some(b) => u64::from_be_bytes(b),
+        None => 0,
+    }
+}
+
 /// The big-endian 128-bit number at `at`, or 0 past the end.
 #[inline]
 pub fn be128(bytes: &[u8], at: usize) -> u128 {

@@ -6,14 +6,13 @@
 //!
 //! | word | content |
 //! | --- | --- |
-//! | 0, 1 | client address |
-//! | 2, 3 | virtual address (for templates of mark services: the mark) |
-//! | 4 | client port, virtual port, real port, local port (full NAT) or count of controlled connections |
+//! | 0 .. 3 | client and virtual address (for templates of mark services: the mark), 32 bits of each in a word, lowest first: word 0 is all of an IPv4 pair |
+//! | 4 | virtual port, client port, real port, local port (full NAT) or count of controlled connections |
 //! | 5 | real server; controlling connection, or, in a template, count of controlled connections |
 //! | 6 | expiry tick, timeout in seconds (22 bits), packets seen (10 bits) |
-//! | 7 | protocol, method, state, local address, flags, peer |
+//! | 7 | protocol, method, state, local address, family, flags, peer |
 
-use super::Slot;
+use super::{Slot, Tuple};
 use crate::packet_path::Address;
 use crate::table::RealId;
 use crate::tick::{Tick, Ticks};
@@ -184,8 +183,9 @@ impl Meta {
     }
 }
 
+/// A number below 4 for each protocol that connections can have.
 #[inline(always)]
-const fn protocol_code(number: u8) -> u8 {
+pub(super) const fn protocol_code(number: u8) -> usize {
     match number {
         6 => 1,
         17 => 2,
@@ -210,23 +210,26 @@ impl Entry {
         self.0[index].load(Relaxed)
     }
 
-    #[inline(always)]
-    fn wide(&self, index: usize) -> u128 {
-        u128::from(self.word(index)) << 64 | u128::from(self.word(index + 1))
+    /// Two 128-bit numbers in four words: the first in the upper halves, the second in the lower.
+    fn set_ends(&self, first: u128, second: u128) {
+        for (place, shift) in self.0.iter().zip([0, 32, 64, 96]) {
+            let (upper, lower) = ((first >> shift) as u32, (second >> shift) as u32);
+            place.store(u64::from(upper) << 32 | u64::from(lower), Relaxed);
+        }
     }
 
-    fn set_wide(&self, index: usize, value: u128) {
-        self.0[index].store((value >> 64) as u64, Relaxed);
-        self.0[index + 1].store(value as u64, Relaxed);
+    #[inline(always)]
+    fn end(&self, shift: u32) -> u128 {
+        let lane = |index| u128::from((self.word(index) >> shift) as u32);
+        lane(3) << 96 | lane(2) << 64 | lane(1) << 32 | lane(0)
     }
 
     /// Fills a free slot; the caller publishes it in the index afterwards.
     pub(super) fn write(&self, new: &NewConnection, now: Tick) {
-        self.set_wide(0, new.client.0);
-        self.set_wide(2, new.virtual_address.0);
+        self.set_ends(new.client.0, new.virtual_address.0);
         let local_port = if new.via == Via::FullNat { new.local_port } else { 0 };
-        let ports = u64::from(new.client_port)
-            | u64::from(new.virtual_port) << 16
+        let ports = u64::from(new.client_port) << 16
+            | u64::from(new.virtual_port)
             | u64::from(new.real_port) << 32
             | u64::from(local_port) << 48;
         self.0[4].store(ports, Relaxed);
@@ -241,7 +244,7 @@ impl Entry {
             flags: new.flags,
             peer: new.peer,
         };
-        self.0[7].store(meta.pack(), Relaxed);
+        self.0[7].store(meta.pack() | family(new.client), Relaxed);
     }
 
     fn set_timing(&self, expires: Tick, timeout: Ticks, packets: u64) {
@@ -256,6 +259,21 @@ impl Entry {
     pub fn restart(&self, now: Tick, timeout: Ticks) {
         let packets = (self.word(6) >> (32 + TIMEOUT_BITS)) + 1;
         self.set_timing(now.after(timeout), timeout, packets);
+    }
+
+    /// As [`Entry::restart`] if it lives beyond `now` and `timeout` is the running one; else nothing
+    /// happens and the answer is `false`. `packets` are counted.
+    #[inline(always)]
+    #[must_use]
+    pub fn renew(&self, now: Tick, timeout: Ticks, packets: u64) -> bool {
+        let word = self.word(6);
+        let running = word >> 32 & TIMEOUT_MASK == u64::from(timeout.as_secs());
+        if !running || Tick(word as u32).is_due(now) {
+            return false;
+        }
+        let upper = (word >> 32).wrapping_add(packets << TIMEOUT_BITS);
+        self.0[6].store(upper << 32 | u64::from(now.after(timeout).0), Relaxed);
+        true
     }
 
     /// Changes timer and timeout without counting a packet.
@@ -292,16 +310,19 @@ impl Entry {
         Meta::unpack(self.word(7))
     }
 
+    /// The state number, as in [`Meta`].
+    #[inline(always)]
+    pub fn state(&self) -> u8 {
+        (self.word(7) >> 8) as u8
+    }
+
     /// Changes the last word as `change` says, or gives up when it answers `None`. Returns the
     /// fields before the change.
     #[inline(always)]
     pub fn update_meta(&self, change: impl Fn(Meta) -> Option<Meta>) -> Result<Meta, Meta> {
         self.0[7]
             .fetch_update(Relaxed, Relaxed, |word| {
-                change(Meta::unpack(word)).map(|meta| {
-                    // Bits that Meta does not know stay as they are: there are none today.
-                    meta.pack()
-                })
+                change(Meta::unpack(word)).map(|meta| meta.pack() | word & FAMILY)
             })
             .map(Meta::unpack)
             .map_err(Meta::unpack)
@@ -310,20 +331,20 @@ impl Entry {
     /// The client's address.
     #[inline(always)]
     pub fn client(&self) -> Address {
-        Address(self.wide(0))
+        Address(self.end(32))
     }
 
     /// The virtual address.
     #[inline(always)]
     pub fn virtual_address(&self) -> Address {
-        Address(self.wide(2))
+        Address(self.end(0))
     }
 
     /// Client, virtual, real and local port.
     #[inline(always)]
     pub fn ports(&self) -> [u16; 4] {
         let word = self.word(4);
-        [word as u16, (word >> 16) as u16, (word >> 32) as u16, (word >> 48) as u16]
+        [(word >> 16) as u16, word as u16, (word >> 32) as u16, (word >> 48) as u16]
     }
 
     /// The real server.
@@ -382,27 +403,71 @@ impl Entry {
         }
     }
 
-    /// Whether it is alive and a packet from the client belongs to it. The differences of all words
-    /// are gathered and judged once: a branch for each would cost more than it saves.
+    /// Whether a packet from the client belongs to it. The differences of all words are gathered
+    /// and judged once: a branch for each would cost more than it saves.
     #[inline(always)]
-    pub(super) fn is_from_client(&self, tuple: &super::Tuple) -> bool {
-        let ports = u64::from(tuple.source_port) | u64::from(tuple.destination_port) << 16;
-        let (client, vip) = (tuple.source.0, tuple.destination.0);
-        let different = self.word(0) ^ (client >> 64) as u64
-            | self.word(1) ^ client as u64
-            | self.word(2) ^ (vip >> 64) as u64
-            | self.word(3) ^ vip as u64
-            | self.word(4) & 0xffff_ffff ^ ports;
-        different == 0 && self.is_alive_with(tuple.protocol)
+    pub(in crate::packet_path) fn is_from_client(&self, tuple: &Tuple) -> bool {
+        self.has_ends(tuple) && self.is_alive_as(tuple)
     }
 
-    /// Whether it is alive and of this protocol.
+    /// As [`Entry::is_from_client`], of an entry under plain NAT that is in this state.
     #[inline(always)]
-    pub(super) fn is_alive_with(&self, protocol: u8) -> bool {
-        const DEAD: u64 = (Flags::DEAD.0 as u64) << 32;
-        const CODE: u64 = 0x1f << 3;
-        self.word(7) & (DEAD | CODE) == u64::from(protocol_code(protocol)) << 3
+    pub(in crate::packet_path) fn is_nat_from_client(&self, tuple: &Tuple, state: u8) -> bool {
+        const MORE: u64 = 0xff00 | 7;
+        let wanted = identity(tuple) | Via::Nat as u64 | u64::from(state) << 8;
+        self.has_ends(tuple) && self.word(7) & (IDENTITY | MORE) == wanted
     }
+
+    /// Whether client, virtual address and their ports are the tuple's. [`identity`] tells the
+    /// families apart.
+    #[inline(always)]
+    fn has_ends(&self, tuple: &Tuple) -> bool {
+        let (client, vip) = (tuple.source.0, tuple.destination.0);
+        let ports = u64::from(tuple.source_port) << 16 | u64::from(tuple.destination_port);
+        let lane = |index: usize, shift: u32| {
+            self.word(index)
+                ^ (u64::from((client >> shift) as u32) << 32 | u64::from((vip >> shift) as u32))
+        };
+        let mut different = lane(0, 0) | self.word(4) & 0xffff_ffff ^ ports;
+        if !tuple.source.is_v4() {
+            different |= lane(1, 32) | lane(2, 64) | lane(3, 96);
+        }
+        different == 0
+    }
+
+    /// Whether its client has this address. [`identity`] tells the families apart.
+    #[inline(always)]
+    pub(super) fn has_client(&self, address: Address) -> bool {
+        if address.is_v4() {
+            (self.word(0) >> 32) as u32 == address.low()
+        } else {
+            self.client() == address
+        }
+    }
+
+    /// Whether it is alive and what the tuple is of: protocol, family, template or not.
+    #[inline(always)]
+    pub(super) fn is_alive_as(&self, tuple: &Tuple) -> bool {
+        self.word(7) & IDENTITY == identity(tuple)
+    }
+}
+
+/// Set in word 7 of an entry whose client is an IPv6 one.
+const FAMILY: u64 = 1 << 24;
+/// The bits of word 7 that tell whether an entry is alive and of which kind.
+const IDENTITY: u64 =
+    ((Flags::DEAD.0 | Flags::TEMPLATE.0) as u64) << 32 | FAMILY | 0x1f << 3;
+
+/// What the [`IDENTITY`] bits of the tuple's entry are.
+#[inline(always)]
+fn identity(tuple: &Tuple) -> u64 {
+    let template = if tuple.template { u64::from(Flags::TEMPLATE.0) << 32 } else { 0 };
+    (protocol_code(tuple.protocol) as u64) << 3 | family(tuple.source) | template
+}
+
+#[inline(always)]
+const fn family(client: Address) -> u64 {
+    if client.is_v4() { 0 } else { FAMILY }
 }
 
 #[cfg(test)]

@@ -57,6 +57,38 @@ impl Candidate {
     }
 }
 
+/// What [`Index::guess`] answers. In one word, so that many can be kept for a moment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Guess(u64);
+
+impl Default for Guess {
+    fn default() -> Self {
+        Self(u64::MAX)
+    }
+}
+
+impl Guess {
+    /// The candidate, if there is one.
+    #[inline(always)]
+    pub fn candidate(self) -> Option<Candidate> {
+        (self.0 >> 32 == 0).then(|| Candidate::of(self.0))
+    }
+
+    /// The direction of the candidate, if there is one.
+    #[inline]
+    pub fn direction(self) -> Option<Direction> {
+        self.candidate().map(|candidate| candidate.direction)
+    }
+
+    /// The slot, if there is a candidate and it is of this direction.
+    #[inline(always)]
+    pub fn slot(self, direction: Direction) -> Option<Slot> {
+        const UNFIT: u64 = 0xffff_ffff_0000_0001;
+        let fit = self.0 & UNFIT == u64::from(direction == Direction::Reply);
+        fit.then_some(Slot(self.0 as u32 >> 1))
+    }
+}
+
 /// The upper half of a cell; never zero, so that an empty cell matches nothing.
 #[inline]
 const fn tag(hash: u64) -> u64 {
@@ -108,7 +140,22 @@ impl Index {
     /// Asks the processor to fetch the bucket of a hash that will be looked up soon.
     #[inline]
     pub fn prefetch(&self, hash: u64) {
-        crate::io::prefetch(&self.buckets[self.home(hash)]);
+        crate::io::prefetch(&self.buckets, self.home(hash));
+    }
+
+    /// The candidate in the home bucket whose tag is this hash's, if any. It is not the right one
+    /// when two have the same tag, or when the key is stored further on. All cells are compared
+    /// without a branch, because where a key stands in its bucket cannot be predicted.
+    #[inline(always)]
+    pub fn guess(&self, hash: u64) -> Guess {
+        let wanted = tag(hash);
+        let Some(bucket) = self.buckets.get(self.home(hash)) else { return Guess::default() };
+        let [a, b, c, d, e, f, g] = &bucket.cells;
+        // Less than 2^32 when the upper halves agree; and then the lower half is the cell's.
+        let distance = |cell: &AtomicU64| cell.load(Ordering::Acquire).wrapping_sub(wanted);
+        let (ab, cd) = (distance(a).min(distance(b)), distance(c).min(distance(d)));
+        let (ef, g) = (distance(e).min(distance(f)), distance(g));
+        Guess(ab.min(cd).min(ef.min(g)))
     }
 
     /// The first stored candidate with this hash that `accept` recognises.

@@ -14,7 +14,7 @@ mod sweep;
 mod tests;
 
 pub use entry::{Entry, Flags, Meta, NewConnection, Via};
-pub use index::{Candidate, Direction, Refused};
+pub use index::{Candidate, Direction, Guess, Refused};
 pub use page::{ConnectionInfo, Page};
 pub use slots::Owned;
 pub use sweep::Sweeper;
@@ -43,6 +43,8 @@ pub struct Tuple {
     pub destination: Address,
     /// Destination port.
     pub destination_port: u16,
+    /// Whether it names a persistence template, which no packet belongs to.
+    pub template: bool,
 }
 
 impl Tuple {
@@ -55,6 +57,7 @@ impl Tuple {
             source_port: self.destination_port,
             destination: self.source,
             destination_port: self.source_port,
+            template: self.template,
         }
     }
 }
@@ -70,7 +73,9 @@ pub struct Connections {
     wake: Box<[AtomicU32]>,
     index: Index,
     pool: Pool,
-    keys: HashKeys,
+    keys: [u64; 4],
+    /// By [`entry::protocol_code`].
+    protocol_keys: [u64; 4],
     live: AtomicU64,
     without_client_port: AtomicU32,
 }
@@ -107,7 +112,8 @@ impl Connections {
             wake: wake.into_boxed_slice(),
             index: Index::new(2 * slots),
             pool: Pool::new(slots, workers),
-            keys,
+            keys: keys.0.map(scramble),
+            protocol_keys: [0, 1, 2, 3].map(|code| scramble(keys.0[1].wrapping_add(code << 40))),
             live: AtomicU64::new(0),
             without_client_port: AtomicU32::new(0),
         }
@@ -152,17 +158,16 @@ impl Connections {
     /// The hash of a tuple.
     #[inline(always)]
     pub fn hash(&self, tuple: &Tuple) -> u64 {
-        let [a, b, c, d] = self.keys.0;
+        let [a, b, c, d] = self.keys;
         let (source, destination) = (tuple.source.0, tuple.destination.0);
-        let numbers = u64::from(tuple.source_port)
-            | u64::from(tuple.destination_port) << 16
-            | u64::from(tuple.protocol) << 32;
-        let mut hash = fold(source as u64 ^ a, destination as u64 ^ b);
-        hash = fold(hash ^ numbers, c);
-        if !tuple.source.is_v4() {
-            hash = fold(hash ^ (source >> 64) as u64, d ^ (destination >> 64) as u64);
-        }
-        fold(hash, d)
+        let ports = u64::from(tuple.source_port) << 16 | u64::from(tuple.destination_port);
+        let addresses = if tuple.source.is_v4() {
+            u64::from(tuple.source.low()) << 32 | u64::from(tuple.destination.low())
+        } else {
+            let high = fold((source >> 64) as u64 ^ a, (destination >> 64) as u64 ^ b);
+            fold(source as u64 ^ high, destination as u64 ^ c)
+        };
+        fold(addresses ^ d, ports ^ self.protocol_keys[entry::protocol_code(tuple.protocol)])
     }
 
     /// Asks the processor to fetch the index line of this hash.
@@ -180,25 +185,18 @@ impl Connections {
 
     /// What the index names for this hash, not verified yet; the entry is on its way to the cache.
     #[inline(always)]
-    pub fn guess(&self, hash: u64) -> Option<Candidate> {
-        let found = self.index.find(hash, |_| true)?;
-        crate::io::prefetch(self.entry(found.slot));
-        Some(found)
+    pub fn guess(&self, hash: u64) -> Guess {
+        let guess = self.index.guess(hash);
+        if let Some(candidate) = guess.candidate() {
+            crate::io::prefetch(&self.entries, candidate.slot.0 as usize);
+        }
+        guess
     }
 
-    /// As [`Connections::find`], trying first what [`Connections::guess`] answered a moment ago.
+    /// The entry that a guess names, if it is of this direction.
     #[inline(always)]
-    pub fn find_guessed(
-        &self,
-        guess: Option<Candidate>,
-        tuple: &Tuple,
-        hash: u64,
-        reals: &Reals,
-    ) -> Option<(Slot, Direction)> {
-        match guess.filter(|guess| self.is_match(*guess, tuple, reals)) {
-            Some(found) => Some((found.slot, found.direction)),
-            None => self.find(tuple, hash, reals),
-        }
+    pub fn guessed(&self, guess: Guess, direction: Direction) -> Option<&Entry> {
+        self.entries.get(guess.slot(direction)?.0 as usize)
     }
 
     /// The live connection that a packet belongs to.
@@ -211,17 +209,21 @@ impl Connections {
 
     #[inline(always)]
     fn is_match(&self, candidate: Candidate, tuple: &Tuple, reals: &Reals) -> bool {
-        let entry = self.entry(candidate.slot);
-        match candidate.direction {
+        self.is_entry(self.entry(candidate.slot), candidate.direction, tuple, reals)
+    }
+
+    /// Whether a packet with this tuple belongs to an entry that was found under its hash.
+    #[inline(always)]
+    pub fn is_entry(&self, entry: &Entry, side: Direction, tuple: &Tuple, reals: &Reals) -> bool {
+        match side {
             Direction::Forward => entry.is_from_client(tuple),
             Direction::Reply => {
-                entry.is_alive_with(tuple.protocol)
-                    && self.is_reply(entry, entry.meta(), tuple, reals)
+                entry.is_alive_as(tuple) && self.is_reply(entry, entry.meta(), tuple, reals)
             }
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn is_reply(&self, entry: &Entry, meta: Meta, tuple: &Tuple, reals: &Reals) -> bool {
         let [client_port, virtual_port, real_port, local_port] = entry.ports();
         let (from, from_port) = if meta.via.rewrites_replies() {
@@ -229,26 +231,26 @@ impl Connections {
         } else {
             (entry.virtual_address(), virtual_port)
         };
-        let (to, to_port) = if meta.via == Via::FullNat {
-            (reals.local_address(meta.local), local_port)
+        let to_client = if meta.via == Via::FullNat {
+            reals.local_address(meta.local) == tuple.destination
+                && local_port == tuple.destination_port
         } else {
-            (entry.client(), client_port)
+            entry.has_client(tuple.destination) && client_port == tuple.destination_port
         };
-        from == tuple.source
-            && to == tuple.destination
-            && from_port == tuple.source_port
-            && to_port == tuple.destination_port
+        to_client && from == tuple.source && from_port == tuple.source_port
     }
 
     /// The tuple of packets from the client.
     pub fn forward_tuple(entry: &Entry) -> Tuple {
         let [client_port, virtual_port, ..] = entry.ports();
+        let meta = entry.meta();
         Tuple {
-            protocol: entry.meta().protocol,
+            protocol: meta.protocol,
             source: entry.client(),
             source_port: client_port,
             destination: entry.virtual_address(),
             destination_port: virtual_port,
+            template: meta.flags.has(Flags::TEMPLATE),
         }
     }
 
@@ -266,7 +268,9 @@ impl Connections {
         } else {
             (entry.client(), client_port)
         };
-        Tuple { protocol: meta.protocol, source, source_port, destination, destination_port }
+        let template = false;
+        let protocol = meta.protocol;
+        Tuple { protocol, source, source_port, destination, destination_port, template }
     }
 
     /// Stores a connection or template.
@@ -387,6 +391,15 @@ impl Connections {
             }
         }
     }
+}
+
+/// Makes keys that differ little differ much, and small ones large (the finisher of SplitMix64):
+/// [`fold`] is as good as the keys that go into it.
+const fn scramble(key: u64) -> u64 {
+    let key = key.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let key = (key ^ key >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let key = (key ^ key >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    key ^ key >> 31
 }
 
 #[inline]

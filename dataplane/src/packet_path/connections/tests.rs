@@ -85,6 +85,22 @@ fn ten_million_connections_would_cost_at_most_128_bytes_each() {
     assert!(table.memory() / table.capacity() <= 128, "{}", table.memory() / table.capacity());
 }
 
+/// Clients are neighbours, ports follow each other, servers are few: what a hash must not show.
+#[test]
+fn a_table_takes_all_that_fit_whatever_they_look_like() {
+    for (seed, step) in [(1, 1), (2, 256), (3, 1 << 16), (4, 1 << 24)] {
+        let capacity = 40_000;
+        let (reals, table) = (reals(), Connections::new(capacity, 1, HashKeys([seed; 4])));
+        let mut owned = table.owned(0);
+        for number in 0..capacity as u32 {
+            let client = 0x0a01_0000u32.wrapping_add(number / 200 * step);
+            let new = connection(client, 1024 + (number % 200) as u16, number % 8, Via::Nat);
+            let stored = table.insert(&mut owned, &new, &reals, Tick(1));
+            assert!(stored.is_ok(), "{stored:?} at {number}, step {step}");
+        }
+    }
+}
+
 #[test]
 fn a_full_table_says_so_and_recovers() {
     let (reals, table) = (reals(), Connections::new(50, 1, KEYS));
@@ -213,7 +229,7 @@ proptest! {
             model.retain(|_, (_, expires)| *expires > second);
             let new = connection(client, 1, real, Via::Nat);
             let tuple = Tuple { protocol: 6, source: new.client, source_port: 1,
-                destination: new.virtual_address, destination_port: 80 };
+                destination: new.virtual_address, destination_port: 80, template: false };
             let found = lookup(&table, &tuple, &reals);
             prop_assert_eq!(
                 found.map(|(slot, _)| table.entry(slot).real().0),

@@ -12,6 +12,6 @@ use crate::table::Hop;
 /// # Errors
 /// When there is no room for the Ethernet header.
 pub fn forward(frame: &mut Frame<'_>, packet: &Packet, hop: &Hop) -> Result<Verdict, DropReason> {
-    decrement_hop_limit(frame, packet);
+    decrement_hop_limit(frame.bytes_mut(), packet);
     super::send(frame, packet.l3, hop)
 }

@@ -51,16 +51,22 @@ pub enum Fit {
 /// # Errors
 /// What its sender must be told.
 pub fn check(frame: &Frame<'_>, packet: &Packet, mtu: u16) -> Result<Fit, Refusal> {
-    let header = frame.bytes().get(packet.l3..).unwrap_or_default();
-    let hop_limit = byte(header, if packet.is_v4() { v4::TTL } else { v6::HOP_LIMIT });
-    if hop_limit <= 1 {
+    let bytes = frame.bytes();
+    if !may_hop(bytes, packet) {
         return Err(Refusal::TtlExceeded);
     }
     if largest_on_wire(frame, packet) <= usize::from(mtu) {
         return Ok(Fit::Whole);
     }
-    let may_fragment = packet.is_v4() && be16(header, v4::FRAGMENT) & v4::DF == 0;
+    let fragment = be16(bytes, packet.l3 + v4::FRAGMENT);
+    let may_fragment = packet.is_v4() && fragment & v4::DF == 0;
     if may_fragment { Ok(Fit::Fragments(mtu)) } else { Err(Refusal::TooBig { mtu }) }
+}
+
+/// Whether the hop limit lets a packet go on.
+#[inline(always)]
+pub fn may_hop(bytes: &[u8], packet: &Packet) -> bool {
+    byte(bytes, packet.l3 + if packet.is_v4() { v4::TTL } else { v6::HOP_LIMIT }) > 1
 }
 
 /// The size that matters to a path: of a super-frame, the segments that it will be cut into.
@@ -79,14 +85,13 @@ fn largest_on_wire(frame: &Frame<'_>, packet: &Packet) -> usize {
 }
 
 /// Takes one off the hop limit. The caller has checked that more than one is left.
-#[inline]
-pub fn decrement_hop_limit(frame: &mut Frame<'_>, packet: &Packet) {
-    let Some(header) = frame.bytes_mut().get_mut(packet.l3..) else { return };
+#[inline(always)]
+pub fn decrement_hop_limit(bytes: &mut [u8], packet: &Packet) {
+    let Some(header) = bytes.get_mut(packet.l3..) else { return };
     if packet.is_v4() {
-        let old = be16(header, v4::TTL);
-        let new = old.wrapping_sub(0x0100);
-        put16(header, v4::TTL, new);
-        checksum::update(header, v4::CHECKSUM, checksum::Delta::default().word(old, new));
+        let Some(limit) = header.get_mut(v4::TTL) else { return };
+        *limit = limit.wrapping_sub(1);
+        checksum::update(header, v4::CHECKSUM, checksum::Delta::default().word(0x0100, 0));
     } else if let Some(limit) = header.get_mut(v6::HOP_LIMIT) {
         *limit = limit.saturating_sub(1);
     }
@@ -129,8 +134,7 @@ pub fn send_kind(
         }
     }
     let bytes = frame.bytes_mut();
-    put(bytes, ethernet::DESTINATION, &hop.mac);
-    put(bytes, ethernet::SOURCE, &hop.source_mac);
+    write_macs(bytes, hop);
     if let Some(vlan) = hop.vlan {
         put16(bytes, ethernet::TYPE, ethernet::VLAN);
         put16(bytes, ethernet::LENGTH, vlan.0);
@@ -139,4 +143,10 @@ pub fn send_kind(
         put16(bytes, ethernet::TYPE, kind);
     }
     Ok(Verdict::Send(hop.port))
+}
+
+/// Writes source and destination of the Ethernet header.
+#[inline(always)]
+pub fn write_macs(bytes: &mut [u8], hop: &Hop) {
+    put(bytes, ethernet::DESTINATION, &hop.macs);
 }

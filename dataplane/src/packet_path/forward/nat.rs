@@ -5,7 +5,7 @@
 use crate::packet_path::address::Address;
 use crate::packet_path::frame::Frame;
 use crate::packet_path::parse::Packet;
-use crate::wire::checksum::{Delta, crc32c};
+use crate::wire::checksum::{Delta, crc32c, update};
 use crate::wire::ip::{self, v4, v6};
 use crate::wire::transport::{DESTINATION_PORT, SOURCE_PORT, sctp, tcp, udp};
 use crate::wire::{be16, put, put16, put32};
@@ -23,97 +23,100 @@ pub struct Rewrite {
 
 /// Rewrites a packet's addresses and, where it has them, ports. The packet description is brought
 /// up to date with it. Addresses must be of the packet's family.
-#[inline(always)]
 pub fn rewrite(frame: &mut Frame<'_>, packet: &mut Packet, new: Rewrite) {
     let partial = frame.offload.partial_checksum;
-    let bytes = frame.bytes_mut();
-    let mut delta = Delta::default();
-    let (source, destination) = (packet.source, packet.destination);
-    let (new_source, new_source_port) = new.source.unwrap_or((source, packet.source_port));
-    let (new_destination, new_destination_port) =
-        new.destination.unwrap_or((destination, packet.destination_port));
+    rewrite_bytes(frame.bytes_mut(), partial, packet, new);
+}
+
+/// As [`rewrite`], of a frame's bytes. `partial`: its transport checksum is left to the network card.
+#[inline(always)]
+pub fn rewrite_bytes(bytes: &mut [u8], partial: bool, packet: &mut Packet, new: Rewrite) {
     let Some(header) = bytes.get_mut(packet.l3..) else { return };
+    let mut addresses = Delta::default();
     if packet.is_v4() {
         let Some(header) = header.first_chunk_mut::<{ v4::LENGTH }>() else { return };
-        delta = delta
-            .long(source.low(), new_source.low())
-            .long(destination.low(), new_destination.low());
-        put32(header, v4::SOURCE, new_source.low());
-        put32(header, v4::DESTINATION, new_destination.low());
-        let limit = be16(header, v4::TTL);
-        let less = limit.wrapping_sub(u16::from(new.hops) << 8);
-        put16(header, v4::TTL, less);
-        let old = be16(header, v4::CHECKSUM);
-        put16(header, v4::CHECKSUM, delta.word(limit, less).apply(old));
+        if let Some((source, _)) = new.source {
+            addresses = addresses.long(packet.source.low(), source.low());
+            put32(header, v4::SOURCE, source.low());
+        }
+        if let Some((destination, _)) = new.destination {
+            addresses = addresses.long(packet.destination.low(), destination.low());
+            put32(header, v4::DESTINATION, destination.low());
+        }
+        addresses = addresses.folded();
+        header[v4::TTL] = header[v4::TTL].wrapping_sub(new.hops);
+        update(header, v4::CHECKSUM, addresses.word(u16::from(new.hops) << 8, 0));
     } else {
         let Some(header) = header.first_chunk_mut::<{ v6::LENGTH }>() else { return };
-        delta = delta.wide(source.0, new_source.0).wide(destination.0, new_destination.0);
-        put(header, v6::SOURCE, &new_source.0.to_be_bytes());
-        put(header, v6::DESTINATION, &new_destination.0.to_be_bytes());
+        if let Some((source, _)) = new.source {
+            addresses = addresses.wide(packet.source.0, source.0);
+            put(header, v6::SOURCE, &source.0.to_be_bytes());
+        }
+        if let Some((destination, _)) = new.destination {
+            addresses = addresses.wide(packet.destination.0, destination.0);
+            put(header, v6::DESTINATION, &destination.0.to_be_bytes());
+        }
         header[v6::HOP_LIMIT] = header[v6::HOP_LIMIT].saturating_sub(new.hops);
     }
-    packet.source = new_source;
-    packet.destination = new_destination;
-    if packet.has_ports() {
-        let ports = Delta::default()
-            .word(packet.source_port, new_source_port)
-            .word(packet.destination_port, new_destination_port);
-        let changed = (packet.source_port, packet.destination_port)
-            != (new_source_port, new_destination_port);
-        if let Some(header) = bytes.get_mut(packet.l4..).and_then(|b| b.first_chunk_mut::<4>()) {
-            put16(header, SOURCE_PORT, new_source_port);
-            put16(header, DESTINATION_PORT, new_destination_port);
+    let had = (packet.source_port, packet.destination_port);
+    let mut ports = Delta::default();
+    let mut transport = bytes.get_mut(packet.l4..).filter(|_| packet.has_ports());
+    if let Some((address, port)) = new.source {
+        packet.source = address;
+        if let Some(header) = &mut transport {
+            ports = ports.word(packet.source_port, port);
+            put16(header, SOURCE_PORT, port);
+            packet.source_port = port;
         }
-        packet.source_port = new_source_port;
-        packet.destination_port = new_destination_port;
-        if packet.protocol == ip::TCP && !partial {
-            let at = packet.l4 + tcp::CHECKSUM;
-            let old = be16(bytes, at);
-            put16(bytes, at, delta.plus(ports).apply(old));
-        } else {
-            fix_transport(bytes, packet, (delta, ports, changed), partial);
+    }
+    if let Some((address, port)) = new.destination {
+        packet.destination = address;
+        if let Some(header) = &mut transport {
+            ports = ports.word(packet.destination_port, port);
+            put16(header, DESTINATION_PORT, port);
+            packet.destination_port = port;
         }
+    }
+    if !packet.has_ports() {
+        return;
+    }
+    match packet.protocol {
+        ip::TCP if !partial => {
+            update(bytes, packet.l4 + tcp::CHECKSUM, addresses.plus(ports));
+        }
+        ip::TCP => update_partial(bytes, packet.l4 + tcp::CHECKSUM, addresses),
+        ip::UDP if !partial => update_udp(bytes, packet.l4, addresses.plus(ports)),
+        ip::UDP => update_partial(bytes, packet.l4 + udp::CHECKSUM, addresses),
+        // SCTP's checksum has no pseudo-header; a partial one is finished by whoever sends.
+        ip::SCTP if !partial && had != (packet.source_port, packet.destination_port) => {
+            sctp_checksum(bytes, packet.l4, packet.end);
+        }
+        _ => {}
     }
 }
 
-/// Brings the transport checksum up to date. A partial one covers only the pseudo-header so far, so
-/// only the addresses count there.
-fn fix_transport(
-    bytes: &mut [u8],
-    packet: &Packet,
-    (addresses, ports, ports_changed): (Delta, Delta, bool),
-    partial: bool,
-) {
-    let at = match packet.protocol {
-        ip::TCP => packet.l4 + tcp::CHECKSUM,
-        ip::UDP => packet.l4 + udp::CHECKSUM,
-        ip::SCTP => {
-            // SCTP's checksum has no pseudo-header; a partial one is finished by whoever sends.
-            if !partial && ports_changed {
-                sctp_checksum(bytes, packet);
-            }
-            return;
-        }
-        _ => return,
-    };
+/// A partial checksum covers only the pseudo-header so far, so only the addresses count there.
+#[inline(always)]
+fn update_partial(bytes: &mut [u8], at: usize, addresses: Delta) {
     let old = be16(bytes, at);
-    if partial {
-        put16(bytes, at, addresses.apply_partial(old));
-    } else if packet.protocol == ip::UDP && old == 0 {
-        // Zero means "none" and stays.
-    } else {
-        // A UDP sum that becomes zero is sent as all ones (RFC 768).
-        let new = addresses.plus(ports).apply(old);
-        let zero = packet.protocol == ip::UDP && new == 0;
-        put16(bytes, at, if zero { 0xffff } else { new });
+    put16(bytes, at, addresses.apply_partial(old));
+}
+
+/// Zero means "none" and stays; a sum that becomes zero is sent as all ones (RFC 768).
+#[inline(always)]
+fn update_udp(bytes: &mut [u8], l4: usize, delta: Delta) {
+    let old = be16(bytes, l4 + udp::CHECKSUM);
+    if old != 0 {
+        let new = delta.apply(old);
+        put16(bytes, l4 + udp::CHECKSUM, if new == 0 { 0xffff } else { new });
     }
 }
 
 /// Recomputes SCTP's checksum, which covers the whole packet and cannot be updated by parts.
-pub fn sctp_checksum(bytes: &mut [u8], packet: &Packet) {
-    let at = packet.l4 + sctp::CHECKSUM;
+pub fn sctp_checksum(bytes: &mut [u8], l4: usize, end: usize) {
+    let at = l4 + sctp::CHECKSUM;
     put32(bytes, at, 0);
-    let crc = crc32c(&[bytes.get(packet.l4..packet.end).unwrap_or_default()]);
+    let crc = crc32c(&[bytes.get(l4..end).unwrap_or_default()]);
     put(bytes, at, &crc.to_le_bytes());
 }
 

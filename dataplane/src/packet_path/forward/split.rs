@@ -19,7 +19,7 @@ pub fn finish_checksum(frame: &mut Frame<'_>, packet: &Packet) {
     frame.offload.partial_checksum = false;
     let bytes = frame.bytes_mut();
     if packet.protocol == ip::SCTP {
-        super::nat::sctp_checksum(bytes, packet);
+        super::nat::sctp_checksum(bytes, packet.l4, packet.end);
     } else {
         transport_checksum(bytes, packet.l4, packet.end, packet);
     }

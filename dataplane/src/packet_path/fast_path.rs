@@ -1,0 +1,403 @@
+//! The fast path: an ordinary packet of a known connection, judged with few instructions.
+//!
+//! Ordinary is TCP or UDP, whole, untagged, without IP options or extension headers, that neither
+//! opens nor closes anything and leaves as large as it came. The fast path has no rules of its own:
+//! it rules out what is unusual, with nothing changed yet, and then calls what the general path calls.
+//! Whatever is unusual goes to [`PacketPath::one`].
+//!
+//! Everything is compiled once for each family and protocol, so that the processor meets neither
+//! question again.
+
+use super::connections::{Connections, Direction, Entry, Flags, Guess, Meta, Via};
+use super::forward::{self, nat, nat::Rewrite};
+use super::frame::Segmentation;
+use super::ftp;
+use super::known::assure;
+use super::parse::{Fragment, Packet};
+use super::states;
+use super::{Address, Frame, PacketPath, Verdict, View, tuple};
+use crate::table::PortId;
+use crate::tick::Ticks;
+use crate::wire::ip::{self, v4, v6};
+use crate::wire::transport::{SOURCE_PORT, tcp, udp};
+use crate::wire::{be16, be32, be64, be128, byte, ethernet};
+
+/// Where the IP header starts.
+const L3: usize = ethernet::LENGTH;
+/// The shortest frame of interest. Shorter ones do not occur on a wire.
+const SHORTEST: usize = L3 + v4::LENGTH + tcp::LENGTH;
+const TCP: u32 = ip::TCP as u32;
+const UDP: u32 = ip::UDP as u32;
+
+/// What the first two passes over a batch learn of a frame.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Sight {
+    hash: u64,
+    guess: Guess,
+    /// IPv4: source and destination address.
+    addresses: u64,
+    /// Source and destination port.
+    ports: u32,
+    /// Of the IP packet, in bytes.
+    length: u16,
+    kind: Kind,
+}
+
+/// What kind of frame it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+enum Kind {
+    /// Nothing is known of it.
+    #[default]
+    Unread,
+    /// Its tuple is known, but it opens or closes a connection.
+    Unusual,
+    Tcp4,
+    Udp4,
+    Tcp6,
+    Udp6,
+}
+
+impl Kind {
+    #[inline(always)]
+    const fn of<const V6: bool, const PROTOCOL: u8>() -> Self {
+        match (V6, PROTOCOL == ip::TCP) {
+            (false, true) => Self::Tcp4,
+            (false, false) => Self::Udp4,
+            (true, true) => Self::Tcp6,
+            (true, false) => Self::Udp6,
+        }
+    }
+}
+
+impl Sight {
+    /// The first pass: reads the headers and asks for the line of the index. What it cannot make
+    /// sense of stays unread. Neighbouring fields are judged together.
+    #[inline(always)]
+    pub fn look(&mut self, frame: &Frame<'_>, connections: &Connections) {
+        let Some(bytes) = frame.at_least(SHORTEST) else { return };
+        if frame.offload.segmentation != Segmentation::None {
+            return;
+        }
+        // EtherType, version with header length, and one byte more.
+        let kind = be32(bytes, ethernet::TYPE);
+        if kind & 0xffff_ff00 == u32::from(ethernet::IPV4) << 16 | 0x4500 {
+            self.look_v4(bytes, connections);
+        } else if kind & 0xffff_f000 == u32::from(ethernet::IPV6) << 16 | 0x6000 {
+            self.look_v6(bytes, connections);
+        }
+    }
+
+    #[inline(always)]
+    fn look_v4(&mut self, bytes: &[u8], connections: &Connections) {
+        const FRAGMENT: u32 = ((v4::MF | v4::OFFSET) as u32) << 16;
+        let length = be16(bytes, L3 + v4::TOTAL_LENGTH);
+        // Fragment field, hop limit and protocol.
+        match be32(bytes, L3 + v4::FRAGMENT) & (FRAGMENT | 0xff) {
+            TCP => self.look_above::<false, { ip::TCP }>(bytes, length, connections),
+            UDP => self.look_above::<false, { ip::UDP }>(bytes, length, connections),
+            _ => {}
+        }
+    }
+
+    #[inline(always)]
+    fn look_v6(&mut self, bytes: &[u8], connections: &Connections) {
+        let payload = be16(bytes, L3 + v6::PAYLOAD_LENGTH);
+        let Some(length) = payload.checked_add(v6::LENGTH as u16) else { return };
+        match u32::from(byte(bytes, L3 + v6::NEXT_HEADER)) {
+            TCP => self.look_above::<true, { ip::TCP }>(bytes, length, connections),
+            UDP => self.look_above::<true, { ip::UDP }>(bytes, length, connections),
+            _ => {}
+        }
+    }
+
+    /// `length`: of the whole IP packet.
+    #[inline(always)]
+    fn look_above<const V6: bool, const PROTOCOL: u8>(
+        &mut self,
+        bytes: &[u8],
+        length: u16,
+        connections: &Connections,
+    ) {
+        let l4 = l4::<V6>();
+        if bytes.len() < l4 + least::<PROTOCOL>() {
+            return;
+        }
+        let seen = Self {
+            addresses: be64(bytes, L3 + v4::SOURCE),
+            ports: be32(bytes, l4 + SOURCE_PORT),
+            length,
+            ..*self
+        };
+        let packet = seen.packet::<V6, PROTOCOL>(bytes);
+        let header = match PROTOCOL {
+            ip::TCP => usize::from(byte(bytes, l4 + tcp::DATA_OFFSET) >> 4) * 4,
+            _ => udp::LENGTH,
+        };
+        let mapped = V6 && (packet.source.is_v4() || packet.destination.is_v4());
+        let short = header < least::<PROTOCOL>() || packet.end < l4 + header;
+        if packet.end > bytes.len() || short || mapped {
+            return;
+        }
+        let hash = connections.hash(&tuple(&packet));
+        connections.prefetch(hash);
+        let flags = if PROTOCOL == ip::TCP { byte(bytes, l4 + tcp::FLAGS) } else { 0 };
+        let ordinary = states::is_ordinary(PROTOCOL, flags);
+        let kind = if ordinary { Kind::of::<V6, PROTOCOL>() } else { Kind::Unusual };
+        *self = Self { hash, kind, ..seen };
+    }
+
+    /// What the packet is, as far as rewriting it goes; its flags are of no interest any more.
+    #[inline(always)]
+    fn packet<const V6: bool, const PROTOCOL: u8>(&self, bytes: &[u8]) -> Packet {
+        let (source, destination) = if V6 {
+            let address = |at| Address::v6(be128(bytes, L3 + at));
+            (address(v6::SOURCE), address(v6::DESTINATION))
+        } else {
+            (Address::v4((self.addresses >> 32) as u32), Address::v4(self.addresses as u32))
+        };
+        Packet {
+            l3: L3,
+            l4: l4::<V6>(),
+            end: L3 + usize::from(self.length),
+            vlan: None,
+            source,
+            destination,
+            protocol: PROTOCOL,
+            source_port: (self.ports >> 16) as u16,
+            destination_port: self.ports as u16,
+            flags: 0,
+            fragment: Fragment::Whole,
+        }
+    }
+
+    /// The second pass: looks the connection up and asks for its line.
+    #[inline(always)]
+    pub fn locate(&mut self, connections: &Connections) {
+        self.guess = connections.guess(self.hash);
+    }
+
+    /// The entry that the packet probably belongs to, when it is of this kind and direction.
+    #[inline(always)]
+    fn entry<'a, const V6: bool, const PROTOCOL: u8>(
+        &self,
+        connections: &'a Connections,
+        direction: Direction,
+    ) -> Option<&'a Entry> {
+        (self.kind == Kind::of::<V6, PROTOCOL>()).then_some(())?;
+        connections.guessed(self.guess, direction)
+    }
+
+    /// The forwarding method of the connection that a client's packet belongs to and leaves as it is,
+    /// when all that it asks of the packet is new addresses: no wrapping, nobody reads the text and
+    /// the real server learns nothing about the client.
+    #[cold]
+    fn via_without_ado<const V6: bool, const PROTOCOL: u8>(
+        &self,
+        view: &View<'_>,
+        bytes: &[u8],
+        entry: &Entry,
+    ) -> Option<Via> {
+        let packet = self.packet::<V6, PROTOCOL>(bytes);
+        let tcp = PROTOCOL == ip::TCP;
+        if !entry.is_from_client(&tuple(&packet)) || entry.state() != states::open_state(PROTOCOL) {
+            return None;
+        }
+        match entry.meta().via {
+            Via::Nat | Via::Local if tcp && packet.destination_port == ftp::CONTROL => None,
+            Via::FullNat if tcp && PacketPath::announces(*view, entry) => None,
+            Via::Tunnel => None,
+            via @ (Via::Nat | Via::Local | Via::FullNat | Via::DirectRouting) => Some(via),
+        }
+    }
+
+    /// The hash of the packet's tuple, when it was read.
+    #[inline]
+    pub fn hash(&self) -> Option<u64> {
+        (self.kind != Kind::Unread).then_some(self.hash)
+    }
+}
+
+/// Where the transport header starts.
+const fn l4<const V6: bool>() -> usize {
+    L3 + if V6 { v6::LENGTH } else { v4::LENGTH }
+}
+
+/// The shortest transport header.
+const fn least<const PROTOCOL: u8>() -> usize {
+    if PROTOCOL == ip::TCP { tcp::LENGTH } else { udp::LENGTH }
+}
+
+impl PacketPath {
+    /// The third pass: judges ordinary packets from the front of a batch on, as long as they are of
+    /// one kind and go one way. How many; nothing is changed about the one after the last, which
+    /// begins another run or is for the general path.
+    pub(super) fn fast(
+        &mut self,
+        view: &View<'_>,
+        frames: &mut [Frame<'_>],
+        sights: &[Sight],
+        verdicts: &mut [Verdict],
+    ) -> usize {
+        const REPLY: bool = true;
+        const CLIENT: bool = false;
+        let Some(first) = sights.first() else { return 0 };
+        let Some(direction) = first.guess.direction() else { return 0 };
+        let run = match (first.kind, direction) {
+            (Kind::Unread | Kind::Unusual, _) => return 0,
+            (Kind::Tcp4, Direction::Forward) => Self::run::<false, { ip::TCP }, CLIENT>,
+            (Kind::Udp4, Direction::Forward) => Self::run::<false, { ip::UDP }, CLIENT>,
+            (Kind::Tcp6, Direction::Forward) => Self::run::<true, { ip::TCP }, CLIENT>,
+            (Kind::Udp6, Direction::Forward) => Self::run::<true, { ip::UDP }, CLIENT>,
+            (Kind::Tcp4, Direction::Reply) => Self::run::<false, { ip::TCP }, REPLY>,
+            (Kind::Udp4, Direction::Reply) => Self::run::<false, { ip::UDP }, REPLY>,
+            (Kind::Tcp6, Direction::Reply) => Self::run::<true, { ip::TCP }, REPLY>,
+            (Kind::Udp6, Direction::Reply) => Self::run::<true, { ip::UDP }, REPLY>,
+        };
+        run(self, view, frames, sights, verdicts)
+    }
+
+    #[inline(never)]
+    fn run<const V6: bool, const PROTOCOL: u8, const REPLY: bool>(
+        &mut self,
+        view: &View<'_>,
+        frames: &mut [Frame<'_>],
+        sights: &[Sight],
+        verdicts: &mut [Verdict],
+    ) -> usize {
+        let mut judged = 0;
+        for ((frame, sight), verdict) in frames.iter_mut().zip(sights).zip(verdicts) {
+            let port = if REPLY {
+                self.from_real::<V6, PROTOCOL>(view, frame, sight)
+            } else {
+                self.from_client::<V6, PROTOCOL>(view, frame, sight)
+            };
+            let Some(port) = port else { break };
+            *verdict = Verdict::Send(port);
+            judged += 1;
+        }
+        judged
+    }
+
+    /// The life of an ordinary packet from a client, top to bottom. Plain NAT comes first.
+    #[inline(always)]
+    fn from_client<const V6: bool, const PROTOCOL: u8>(
+        &mut self,
+        view: &View<'_>,
+        frame: &mut Frame<'_>,
+        sight: &Sight,
+    ) -> Option<PortId> {
+        let connections = view.director.connections();
+        let entry = sight.entry::<V6, PROTOCOL>(connections, Direction::Forward)?;
+        let partial = frame.offload.partial_checksum;
+        let bytes = frame.at_least_mut(l4::<V6>() + least::<PROTOCOL>())?;
+        let packet = sight.packet::<V6, PROTOCOL>(bytes);
+        let control = PROTOCOL == ip::TCP && packet.destination_port == ftp::CONTROL;
+        if !control && entry.is_nat_from_client(&tuple(&packet), states::open_state(PROTOCOL)) {
+            return self.to_real(view, (bytes, partial), packet, entry, Via::Nat);
+        }
+        let via = sight.via_without_ado::<V6, PROTOCOL>(view, bytes, entry)?;
+        self.to_real(view, (bytes, partial), packet, entry, via)
+    }
+
+    /// Sends an ordinary packet of a known connection to its real server. `partial`: its checksum is
+    /// left to the network card.
+    #[inline(always)]
+    fn to_real(
+        &mut self,
+        view: &View<'_>,
+        (bytes, partial): (&mut [u8], bool),
+        mut packet: Packet,
+        entry: &Entry,
+        via: Via,
+    ) -> Option<PortId> {
+        let (real, reals) = (entry.real(), view.director.reals());
+        let hop = view.hops.for_real(real).filter(|hop| hop.vlan.is_none())?;
+        let (address, mtu) = reals.path(real, hop.mtu, view.now)?;
+        let timeout = timeout(view, packet.protocol);
+        if !passes(bytes, &packet, mtu) || !entry.renew(view.now, timeout, 1) {
+            return None;
+        }
+        self.counters.count_in(real, packet.ip_length());
+        let [_, _, real_port, local_port] = entry.ports();
+        let mut new = Rewrite { source: None, destination: Some((address, real_port)), hops: 1 };
+        if via == Via::FullNat {
+            new.source = Some((reals.local_address(entry.meta().local), local_port));
+        }
+        if via == Via::DirectRouting {
+            forward::decrement_hop_limit(bytes, &packet);
+        } else {
+            nat::rewrite_bytes(bytes, partial, &mut packet, new);
+        }
+        forward::write_macs(bytes, hop);
+        Some(hop.port)
+    }
+
+    /// The life of an ordinary packet from a real server, top to bottom.
+    #[inline(always)]
+    fn from_real<const V6: bool, const PROTOCOL: u8>(
+        &mut self,
+        view: &View<'_>,
+        frame: &mut Frame<'_>,
+        sight: &Sight,
+    ) -> Option<PortId> {
+        let connections = view.director.connections();
+        let entry = sight.entry::<V6, PROTOCOL>(connections, Direction::Reply)?;
+        let partial = frame.offload.partial_checksum;
+        let bytes = frame.at_least_mut(l4::<V6>() + least::<PROTOCOL>())?;
+        let mut packet = sight.packet::<V6, PROTOCOL>(bytes);
+        let reals = view.director.reals();
+        if !connections.is_entry(entry, Direction::Reply, &tuple(&packet), reals) {
+            return None;
+        }
+        let [client_port, virtual_port, ..] = entry.ports();
+        let meta = entry.meta();
+        if meta.state != states::open_state(PROTOCOL) || !is_mere_reply(meta, virtual_port) {
+            return None;
+        }
+        let client = entry.client();
+        let hop = self.hop_cache.get(view.hops, client).filter(|hop| hop.vlan.is_none())?;
+        let timeout = timeout(view, PROTOCOL);
+        if !passes(bytes, &packet, hop.mtu) || !entry.renew(view.now, timeout, 0) {
+            return None;
+        }
+        self.counters.count_out(entry.real(), packet.ip_length());
+        if PROTOCOL == ip::UDP {
+            assure(*view, entry);
+        }
+        let mut new = Rewrite {
+            source: Some((entry.virtual_address(), virtual_port)),
+            destination: None,
+            hops: 1,
+        };
+        if meta.via == Via::FullNat {
+            new.destination = Some((client, client_port));
+            nat::rewrite_bytes(bytes, partial, &mut packet, new);
+        } else {
+            nat::rewrite_bytes(bytes, partial, &mut packet, new);
+        }
+        forward::write_macs(bytes, hop);
+        Some(hop.port)
+    }
+}
+
+/// How long connections last that ordinary packets of this protocol change nothing about.
+#[inline(always)]
+fn timeout(view: &View<'_>, protocol: u8) -> Ticks {
+    states::timeout(protocol, states::open_state(protocol), &view.table.timeouts)
+}
+
+/// Whether a packet may go on whole.
+#[inline(always)]
+fn passes(bytes: &[u8], packet: &Packet, mtu: u16) -> bool {
+    packet.ip_length() <= usize::from(mtu) && forward::may_hop(bytes, packet)
+}
+
+/// Whether all that a reply needs is new addresses.
+#[inline(always)]
+fn is_mere_reply(meta: Meta, virtual_port: u16) -> bool {
+    meta.via.rewrites_replies()
+        && meta.peer == 0
+        && !meta.flags.has(Flags::NO_OUTPUT)
+        && !meta.flags.has(Flags::SHIFTED)
+        && !PacketPath::is_ftp(meta, virtual_port)
+}
