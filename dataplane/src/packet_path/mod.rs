@@ -123,6 +123,12 @@ impl PacketPath {
     ///
     /// The first two passes only read, and ask for memory that the third one will need.
     pub fn process(&mut self, view: View<'_>, frames: &mut Batch<'_>, verdicts: &mut Verdicts) {
+        self.judge(view, frames, verdicts);
+    }
+
+    /// As [`PacketPath::process`]. How many frames took the fast path.
+    #[inline(always)]
+    fn judge(&mut self, view: View<'_>, frames: &mut Batch<'_>, verdicts: &mut Verdicts) -> usize {
         let connections = view.director.connections();
         connections.begin_batch(&self.owned);
         let mut sights = [Sight::default(); BATCH];
@@ -134,12 +140,12 @@ impl PacketPath {
         }
         *verdicts = Verdicts::from([Verdict::Consumed; BATCH]);
         verdicts.truncate(frames.len());
-        let (mut judged, mut sent) = (0, 0);
+        let (mut judged, mut fast, mut sent) = (0, 0, 0);
         while judged < frames.len() {
             let (frames, verdicts) = (&mut frames[judged..], &mut verdicts[judged..]);
             let ordinary = self.fast(&view, frames, &sights[judged..], verdicts);
             judged += ordinary;
-            sent += ordinary as u64;
+            fast += ordinary;
             if ordinary == 0 {
                 let verdict = self.one(view, &mut frames[0], sights[judged].hash());
                 verdicts[0] = verdict.unwrap_or_else(Verdict::Drop);
@@ -148,10 +154,11 @@ impl PacketPath {
             }
         }
         bump(&self.counters.received, frames.len() as u64);
-        bump(&self.counters.sent, sent);
+        bump(&self.counters.sent, sent + fast as u64);
         if self.first_parts_seen {
             self.retry_held(view);
         }
+        fast
     }
 
     /// The life of one packet, top to bottom. `hash`: its tuple's, where that is known already.

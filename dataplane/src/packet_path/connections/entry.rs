@@ -455,8 +455,7 @@ impl Entry {
 /// Set in word 7 of an entry whose client is an IPv6 one.
 const FAMILY: u64 = 1 << 24;
 /// The bits of word 7 that tell whether an entry is alive and of which kind.
-const IDENTITY: u64 =
-    ((Flags::DEAD.0 | Flags::TEMPLATE.0) as u64) << 32 | FAMILY | 0x1f << 3;
+const IDENTITY: u64 = ((Flags::DEAD.0 | Flags::TEMPLATE.0) as u64) << 32 | FAMILY | 0x1f << 3;
 
 /// What the [`IDENTITY`] bits of the tuple's entry are.
 #[inline(always)]

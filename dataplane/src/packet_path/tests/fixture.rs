@@ -87,7 +87,7 @@ pub fn service(id: u32, v6: bool, protocol: Protocol, method: Method) -> Service
 impl Network {
     pub fn new(services: Vec<Service>) -> Self {
         let (sender, notices) = sync_channel(64);
-        let capacity = Capacity { connections: 1000, services: 16, reals: 64, workers: 1 };
+        let capacity = Capacity { connections: 1000, services: 32, reals: 64, workers: 1 };
         let keys = HashKeys([1, 2, 3, 4].map(|n: u64| n.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
         let director = std::sync::Arc::new(Director::new(capacity, keys, sender));
         let path = PacketPath::new(std::sync::Arc::clone(&director), 0, 42);
@@ -98,6 +98,15 @@ impl Network {
     }
 
     pub fn configure(&mut self, services: Vec<Service>, tunables: Tunables) {
+        self.configure_with(services, Timeouts::default(), tunables);
+    }
+
+    pub fn configure_with(
+        &mut self,
+        services: Vec<Service>,
+        timeouts: Timeouts,
+        tunables: Tunables,
+    ) {
         let owned = [VIP4, VIP6].map(|address| OwnedAddress {
             address: ip(address),
             mac: None,
@@ -105,7 +114,7 @@ impl Network {
         });
         let services = services.into_iter().map(std::sync::Arc::new);
         let marks = std::sync::Arc::from([]);
-        let table = ServiceTable::new(services, owned, marks, Timeouts::default(), tunables);
+        let table = ServiceTable::new(services, owned, marks, timeouts, tunables);
         self.director.publish(table, self.now);
     }
 
@@ -142,7 +151,7 @@ impl Network {
         (verdict, left)
     }
 
-    fn outbox(&mut self) -> Vec<Left> {
+    pub fn outbox(&mut self) -> Vec<Left> {
         let left = self.path.outbox.ready().iter_mut().filter_map(|own: &mut OwnFrame| {
             let port = own.port?;
             let offload = own.offload;
