@@ -8,3 +8,4 @@ pub mod fixture;
 mod methods;
 mod mutation;
 mod trouble;
+mod persistence;
