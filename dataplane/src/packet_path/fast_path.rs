@@ -267,9 +267,9 @@ impl PacketPath {
         let mut judged = 0;
         for ((frame, sight), verdict) in frames.iter_mut().zip(sights).zip(verdicts) {
             let port = if REPLY {
-                self.from_real::<V6, PROTOCOL>(view, frame, sight)
+                self.fast_reply_packet::<V6, PROTOCOL>(view, frame, sight)
             } else {
-                self.from_client::<V6, PROTOCOL>(view, frame, sight)
+                self.fast_client_packet::<V6, PROTOCOL>(view, frame, sight)
             };
             let Some(port) = port else { break };
             *verdict = Verdict::Send(port);
@@ -280,7 +280,7 @@ impl PacketPath {
 
     /// The life of an ordinary packet from a client, top to bottom. Plain NAT comes first.
     #[inline(always)]
-    fn from_client<const V6: bool, const PROTOCOL: u8>(
+    fn fast_client_packet<const V6: bool, const PROTOCOL: u8>(
         &mut self,
         view: &View<'_>,
         frame: &mut Frame<'_>,
@@ -293,16 +293,16 @@ impl PacketPath {
         let packet = sight.packet::<V6, PROTOCOL>(bytes);
         let control = PROTOCOL == ip::TCP && packet.destination_port == ftp::CONTROL;
         if !control && entry.is_nat_from_client(&tuple(&packet), states::open_state(PROTOCOL)) {
-            return self.to_real(view, (bytes, partial), packet, entry, Via::Nat);
+            return self.fast_send_to_real(view, (bytes, partial), packet, entry, Via::Nat);
         }
         let via = sight.via_without_ado::<V6, PROTOCOL>(view, bytes, entry)?;
-        self.to_real(view, (bytes, partial), packet, entry, via)
+        self.fast_send_to_real(view, (bytes, partial), packet, entry, via)
     }
 
     /// Sends an ordinary packet of a known connection to its real server. `partial`: its checksum is
     /// left to the network card.
     #[inline(always)]
-    fn to_real(
+    fn fast_send_to_real(
         &mut self,
         view: &View<'_>,
         (bytes, partial): (&mut [u8], bool),
@@ -334,7 +334,7 @@ impl PacketPath {
 
     /// The life of an ordinary packet from a real server, top to bottom.
     #[inline(always)]
-    fn from_real<const V6: bool, const PROTOCOL: u8>(
+    fn fast_reply_packet<const V6: bool, const PROTOCOL: u8>(
         &mut self,
         view: &View<'_>,
         frame: &mut Frame<'_>,

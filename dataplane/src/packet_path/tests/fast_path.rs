@@ -69,7 +69,7 @@ enum Step {
     Pause { ticks: u16 },
     /// The batch ends.
     End,
-    /// A new configuration: shorter timeouts, a drained or removed real server.
+    /// A new configuration: other timeouts, drained or removed real servers, a backup's.
     Configure { what: u8 },
 }
 
@@ -108,7 +108,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => any::<u8>().prop_map(|which| Step::TooBig { which }),
         2 => prop_oneof![0u16..600, 0u16..40_000].prop_map(|ticks| Step::Pause { ticks }),
         4 => Just(Step::End),
-        1 => (0u8..5).prop_map(|what| Step::Configure { what }),
+        1 => (0u8..6).prop_map(|what| Step::Configure { what }),
     ]
 }
 
@@ -227,8 +227,10 @@ impl Story {
                     3 => timeouts.udp = Ticks::from_secs(1000),
                     _ => {}
                 }
+                let silent = if *what == 5 { vec![ip(VIP4)] } else { vec![] };
                 for net in [&mut self.fast, &mut self.general] {
-                    net.configure_with(list.clone(), timeouts, Tunables::default());
+                    let table = table(list.clone(), timeouts, Tunables::default());
+                    net.director.publish(table.with_silent(silent.clone()), net.now);
                 }
             }
         }

@@ -84,6 +84,17 @@ pub fn service(id: u32, v6: bool, protocol: Protocol, method: Method) -> Service
     }
 }
 
+/// The director's services, with both VIPs answering ping.
+pub fn table(services: Vec<Service>, timeouts: Timeouts, tunables: Tunables) -> ServiceTable {
+    let owned = [VIP4, VIP6].map(|address| OwnedAddress {
+        address: ip(address),
+        mac: None,
+        answers_ping: true,
+    });
+    let services = services.into_iter().map(std::sync::Arc::new);
+    ServiceTable::new(services, owned, std::sync::Arc::from([]), timeouts, tunables)
+}
+
 impl Network {
     pub fn new(services: Vec<Service>) -> Self {
         let (sender, notices) = sync_channel(64);
@@ -98,24 +109,7 @@ impl Network {
     }
 
     pub fn configure(&mut self, services: Vec<Service>, tunables: Tunables) {
-        self.configure_with(services, Timeouts::default(), tunables);
-    }
-
-    pub fn configure_with(
-        &mut self,
-        services: Vec<Service>,
-        timeouts: Timeouts,
-        tunables: Tunables,
-    ) {
-        let owned = [VIP4, VIP6].map(|address| OwnedAddress {
-            address: ip(address),
-            mac: None,
-            answers_ping: true,
-        });
-        let services = services.into_iter().map(std::sync::Arc::new);
-        let marks = std::sync::Arc::from([]);
-        let table = ServiceTable::new(services, owned, marks, timeouts, tunables);
-        self.director.publish(table, self.now);
+        self.director.publish(table(services, Timeouts::default(), tunables), self.now);
     }
 
     /// Lets a frame arrive. What leaves because of it, and its verdict.
