@@ -7,5 +7,5 @@ mod fast_path;
 pub mod fixture;
 mod methods;
 mod mutation;
-mod trouble;
 mod persistence;
+mod trouble;
