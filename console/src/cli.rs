@@ -83,6 +83,8 @@ pub fn run(arguments: Arguments) -> ExitCode {
         }
         Command::Undrain { service, real } => operate::undrain(&client, service, real),
         Command::KillConnections(kill) => operate::kill(&client, kill),
+        Command::Pair => high_availability::pair(&client),
+        Command::Join { code } => high_availability::join(&client, code),
         Command::Failover { instance } => high_availability::failover(&client, instance),
         Command::Explain { from, to, protocol, json } => {
             explain::explain(&client, from, to, protocol, json)

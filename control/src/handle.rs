@@ -1,6 +1,8 @@
 //! Everything that console may call.
 
-use crate::engine::{Ask, Keeper, Mastership, Message, Outcome, Refusal, State, Ticket, drains};
+use crate::engine::{
+    Ask, Keeper, Mastership, Message, Outcome, Refusal, Replication, State, Ticket, drains,
+};
 use crate::events::{Event, Packets, Record};
 use crate::health::task::{CheckView, Checker};
 use crate::ipvs;
@@ -9,7 +11,7 @@ use crate::store::{Backup, Revision, RevisionInfo, StoreError};
 use crate::time::{TimeKeeper, TimeView};
 use crate::view::{
     Chosen, ConnectionFilter, ConnectionView, ConnectionsView, DropView, ExplanationView,
-    InterfaceView, ServiceView, StatusView, VrrpView,
+    InterfaceView, ServiceView, StatusView, SyncView, VrrpView,
 };
 use arc_swap::ArcSwap;
 use dataplane::packet_path::View;
@@ -38,6 +40,7 @@ pub struct Handle {
     pub(crate) checker: Checker,
     pub(crate) clocks: TimeKeeper,
     pub(crate) mastership: Mastership,
+    pub(crate) replication: Replication,
 }
 
 /// The configuration as it stood after the last event.
@@ -350,6 +353,27 @@ impl Handle {
     pub fn vrrp(&self) -> Vec<VrrpView> {
         let document = &self.snapshot().document;
         VrrpView::all(document, &self.mastership.status(), crate::vrrp::task::clock())
+    }
+
+    /// How the link to the other director stands.
+    pub fn sync(&self) -> SyncView {
+        self.replication.view()
+    }
+
+    /// Waits for the other director to be paired by the code that this returns.
+    ///
+    /// # Errors
+    /// When the configuration names no peer, or there is no link to it.
+    pub fn pair(&self) -> Result<String, Refusal> {
+        self.replication.pair()
+    }
+
+    /// Pairs with the other director by the code that it shows. Its key.
+    ///
+    /// # Errors
+    /// When it cannot be reached or refuses.
+    pub async fn join(&self, code: &str) -> Result<String, Refusal> {
+        self.replication.join(code).await
     }
 
     /// Gives mastership of one VRRP instance and its group, or of all, to the other node.

@@ -114,6 +114,14 @@ pub enum Command {
     },
     /// End connections. At least one condition has to be given.
     KillConnections(KillArguments),
+    /// Print a code by which the other director is paired with this one: `viaduct join CODE` there,
+    /// within ten minutes.
+    Pair,
+    /// Pair with the other director by the code that it prints.
+    Join {
+        /// The code.
+        code: String,
+    },
     /// Give mastership to the other director.
     Failover {
         /// This VRRP instance and its group, instead of all.
@@ -223,6 +231,8 @@ pub enum Topic {
     Interfaces,
     /// VRRP instances: who is master, and why.
     Vrrp,
+    /// The link to the other director, and how far that is behind.
+    Sync,
     /// What happened lately.
     Events,
 }
@@ -404,6 +414,9 @@ mod tests {
             "viaduct show drops",
             "viaduct show vrrp --json",
             "viaduct failover",
+            "viaduct pair",
+            "viaduct join abcd-efgh",
+            "viaduct show sync --json",
             "viaduct failover outside",
             "viaduct drain web 10.0.0.1:80 --within 10m",
             "viaduct undrain web 10.0.0.1",

@@ -1,10 +1,10 @@
-//! `show vrrp`, `failover`: the two directors.
+//! `pair`, `join`, `failover`, `show vrrp`, `show sync`: the two directors.
 
 use super::{Outcome, print};
 use crate::args::ShowArguments;
 use crate::client::Client;
-use crate::web::api::{Applied, FailoverWish};
-use control::view::VrrpView;
+use crate::web::api::{Applied, FailoverWish, Invitation, JoinWish, Joined};
+use control::view::{SyncView, VrrpView};
 
 pub(super) fn vrrp(client: &Client, arguments: &ShowArguments) -> Outcome {
     let instances: Vec<VrrpView> = client.get("/v1/vrrp")?;
@@ -50,4 +50,57 @@ pub(super) fn failover(client: &Client, instance: Option<String>) -> Outcome {
     let what = instance.clone().unwrap_or_else(|| "every instance".to_owned());
     let _: Applied = client.post("/v1/failover", &FailoverWish { instance })?;
     print::text(&format!("{what}: mastership is given to the other director\n"))
+}
+
+pub(super) fn pair(client: &Client) -> Outcome {
+    let invitation: Invitation = client.post("/v1/pair", &())?;
+    print::text(&format!("{}\n", invitation.code))
+}
+
+pub(super) fn join(client: &Client, code: String) -> Outcome {
+    let joined: Joined = client.post("/v1/join", &JoinWish { code })?;
+    print::text(&format!("paired with {}\n", joined.key))
+}
+
+pub(super) fn sync(client: &Client, arguments: &ShowArguments) -> Outcome {
+    let sync: SyncView = client.get("/v1/sync")?;
+    if arguments.json {
+        return print::json(&sync);
+    }
+    let mut lines = vec![("state", format!("{} for {} s", sync.state, sync.seconds))];
+    match sync.state.as_str() {
+        "none" => return print::text("the configuration names no peer\n"),
+        "not_paired" => lines.push((
+            "to do",
+            "`viaduct pair` on one director, `viaduct join CODE` on the other".to_owned(),
+        )),
+        _ => {}
+    }
+    lines.extend(sync.reason.clone().map(|reason| ("because", reason)));
+    lines.extend(sync.peer.clone().map(|peer| ("peer", peer)));
+    lines.extend(sync.address.map(|address| ("address", address.to_string())));
+    lines.extend(sync.key.clone().map(|key| ("own key", key)));
+    lines.push((
+        "lag",
+        format!(
+            "{} connections, {} ms{}",
+            sync.lag_connections,
+            sync.lag_milliseconds,
+            if sync.snapshot { ", telling everything" } else { "" }
+        ),
+    ));
+    let caught_up = match (sync.caught_up, sync.waiting) {
+        (true, _) => "yes",
+        (false, true) => "no; does not preempt until then",
+        (false, false) => "no",
+    };
+    lines.push(("caught up", caught_up.to_owned()));
+    lines.push(("taken in", format!("{} ({} refused)", sync.adopted, sync.refused)));
+    lines.push(("resyncs", sync.resyncs.to_string()));
+    if let (Some(offset), Some(round_trip)) = (sync.clock_offset, sync.round_trip) {
+        lines.push(("peer's clock", format!("{offset:+.3} ms (round trip {round_trip:.3} ms)")));
+    }
+    lines.push(("sent", format!("{} bytes in {} messages", sync.bytes_sent, sync.frames_sent)));
+    let text = lines.iter().map(|(what, value)| format!("{what:<13}{value}\n"));
+    print::text(&text.collect::<String>())
 }

@@ -27,6 +27,7 @@ pub(super) fn show(client: &Client, arguments: &ShowArguments) -> Outcome {
         Topic::Time => time::time(client, arguments),
         Topic::Drops => drops(client, arguments),
         Topic::Interfaces => interfaces(client, arguments),
+        Topic::Sync => super::high_availability::sync(client, arguments),
         Topic::Vrrp => super::high_availability::vrrp(client, arguments),
         Topic::Events => events(client, arguments),
     }

@@ -169,6 +169,9 @@ pub enum Refusal {
     /// No such VRRP instance.
     #[error("there is no VRRP instance {0}")]
     NoInstance(String),
+    /// Something about the other director.
+    #[error("{0}")]
+    Peer(String),
     /// The real server is not drained.
     #[error("{0} is not drained")]
     NotDrained(SocketAddr),

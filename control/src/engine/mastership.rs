@@ -23,6 +23,14 @@ const QUEUE: usize = 64;
 #[derive(Clone, Debug, Default)]
 pub struct Mastership {
     thread: Arc<Mutex<Option<VrrpHandle>>>,
+    orders: Arc<Mutex<Orders>>,
+}
+
+/// What holds for the thread even before it runs.
+#[derive(Debug, Default)]
+struct Orders {
+    held: bool,
+    inhibited: Option<String>,
 }
 
 impl Mastership {
@@ -41,11 +49,13 @@ impl Mastership {
 
     /// Forbids, or allows again, to take mastership from a living master of lower priority.
     pub fn hold(&self, held: bool) {
+        self.orders().held = held;
         self.command(|thread| thread.hold(held));
     }
 
     /// Puts every instance in fault for a reason, or ends that.
     pub fn inhibit(&self, reason: Option<String>) {
+        self.orders().inhibited.clone_from(&reason);
         self.command(|thread| thread.inhibit(reason));
     }
 
@@ -64,8 +74,11 @@ impl Mastership {
             Some(running) => running.configure(wanted).map_err(io::Error::other),
             None if wanted.is_empty() => Ok(()),
             None => {
-                *thread = Some(spawn(wanted, changes.clone())?);
-                Ok(())
+                let started = thread.insert(spawn(wanted, changes.clone())?);
+                let orders = self.orders();
+                let told = started.hold(orders.held);
+                told.and_then(|()| started.inhibit(orders.inhibited.clone()))
+                    .map_err(io::Error::other)
             }
         }
     }
@@ -78,6 +91,10 @@ impl Mastership {
         if let Some(Err(error)) = self.thread().as_ref().map(give) {
             tracing::error!(%error, "VRRP was not told");
         }
+    }
+
+    fn orders(&self) -> MutexGuard<'_, Orders> {
+        self.orders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn thread(&self) -> MutexGuard<'_, Option<VrrpHandle>> {

@@ -2,6 +2,7 @@
 
 use super::mastership::{self, Mastership};
 use super::packets::Workers;
+use super::replication::{self, Replication};
 use super::world::{Listening, World, with_causes};
 use super::{Drain, Keeper, Message, Moment, Outcome, Ports, State, Ticket, Trial};
 use super::{alerting, checks, claims, clocks, evidence, sorry};
@@ -35,6 +36,9 @@ const LISTENERS: usize = 1024;
 
 /// How long the parts have to end in order.
 const ENDING: Duration = Duration::from_secs(10);
+
+/// How long the last changes have to reach the other director.
+const FAREWELL: Duration = Duration::from_millis(50);
 
 /// Records read back at start, for `show events`.
 const RECENT: usize = 2000;
@@ -160,10 +164,21 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     tokio::spawn(claims::run(Arc::clone(&dataplane), host_watch.clone()));
     tokio::spawn(sorry::run(followed.clone(), host_watch.clone(), inbox.clone()));
     let records = listeners.subscribe();
-    tokio::spawn(alerting::run(settings.host, followed.clone(), records, inbox.clone()));
+    tokio::spawn(alerting::run(settings.host.clone(), followed.clone(), records, inbox.clone()));
     let mastership = Mastership::default();
     let roles = mastership::run(mastership.clone(), followed.clone(), below_quorum, inbox.clone());
     tokio::spawn(roles);
+    let replication = Replication::default();
+    let linking = replication::run(replication::Parts {
+        replication: replication.clone(),
+        mastership: mastership.clone(),
+        dataplane: Arc::clone(&dataplane),
+        directory: settings.state.join("peer"),
+        host: settings.host,
+        document: followed.clone(),
+        inbox: inbox.clone(),
+    });
+    tokio::spawn(linking);
     let handle = Handle {
         inbox,
         snapshot: Arc::clone(&snapshot),
@@ -174,6 +189,7 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         checker,
         clocks: clock_keeper,
         mastership: mastership.clone(),
+        replication: replication.clone(),
     };
     let engine =
         Engine { state, world, started, snapshot, tickets: 0, ipvs_host: ipvs::Host::default() };
@@ -447,12 +463,14 @@ impl Running {
         }
     }
 
-    /// Ends everything in order: mastership is resigned, nothing new is taken, interfaces are closed, packets stop, the
-    /// store is flushed. `false` when some part did not end in time.
+    /// Ends everything in order: mastership is resigned, nothing new is taken, interfaces are
+    /// closed, packets stop, the store is flushed. `false` when some part did not end in time.
     pub async fn stop(self) -> bool {
         // The other director takes over while this one still forwards.
         let mastership = self.mastership;
         let resigned = joined_blocking(move || mastership.stop()).await;
+        // What changed last is on its way to it.
+        tokio::time::sleep(FAREWELL).await;
         let asked = self.handle.send(Event::StopAsked).await;
         if asked.is_err() {
             tracing::error!("the engine had ended before");

@@ -234,6 +234,13 @@ pub enum Event {
         /// What.
         text: String,
     },
+    /// Something about the link to the other director.
+    PeerNoticed {
+        /// How much it matters.
+        severity: Severity,
+        /// What.
+        text: String,
+    },
     /// A deadline has come.
     TimePassed,
     /// The daemon is to end.
@@ -339,6 +346,9 @@ pub fn decide(state: &mut State, event: Event, senses: &Senses<'_>, out: &mut Ve
         }
         Event::Noticed { severity, text } => {
             state.record(now, (severity, Kind::System), "", text, out);
+        }
+        Event::PeerNoticed { severity, text } => {
+            state.record(now, (severity, Kind::Peer), "peer", text, out);
         }
         Event::TimePassed => clock_ticked::ticked(state, senses, out),
         Event::StopAsked => config_committed::stop(state, out),

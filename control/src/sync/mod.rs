@@ -3,7 +3,8 @@
 //!
 //! `connection` and `records` are a connection and its bytes, `message` is a frame, `replica` keeps the
 //! peer's table like ours, `revisions` compares configurations; all pure. `identity` and `pairing` are the
-//! keys and how they are exchanged, `link` is TLS and framing, `task` runs it all.
+//! keys and how they are exchanged, `link` is TLS and framing, `table` is the packet path's
+//! connections, `task` runs it all.
 
 pub mod connection;
 pub mod identity;
@@ -14,5 +15,6 @@ pub mod records;
 pub mod replica;
 pub mod session;
 pub mod status;
+pub mod table;
 pub mod task;
 pub mod trust;

@@ -9,6 +9,7 @@ mod interfaces;
 mod moment;
 mod services;
 mod status;
+mod sync;
 mod vrrp;
 
 pub use connections::{Chosen, ConnectionFilter, ConnectionView, ConnectionsView};
@@ -18,4 +19,5 @@ pub use interfaces::InterfaceView;
 pub use moment::moment;
 pub use services::{DrainView, RealView, ServiceView, State as RealState, TrafficView};
 pub use status::StatusView;
+pub use sync::SyncView;
 pub use vrrp::{HeardMaster, VrrpView};

@@ -93,7 +93,8 @@ impl Director {
         Self {
             table: ArcSwap::default(),
             hops: ArcSwap::default(),
-            connections: Connections::new(capacity.connections, workers, keys),
+            // One more than there are workers: for the adopter.
+            connections: Connections::new(capacity.connections, workers + 1, keys),
             reals: Reals::new(capacity.reals),
             schedulers: (0..capacity.services).map(|_| Mutex::new(None)).collect(),
             counters: (0..workers).map(|_| Arc::new(Counters::new(capacity.reals))).collect(),

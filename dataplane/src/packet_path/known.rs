@@ -247,6 +247,7 @@ impl PacketPath {
             Some(Meta { state, flags, ..meta })
         });
         let Ok(before) = changed else { return };
+        connections.changed(slot);
         let was_active = !before.flags.has(Flags::INACTIVE);
         let is_active = states::is_active(before.protocol, state);
         if was_active != is_active {

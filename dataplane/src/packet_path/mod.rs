@@ -5,6 +5,7 @@
 //! does I/O, reads a clock or, for packets of known connections, takes a lock or allocates.
 
 pub mod address;
+pub mod adopt;
 pub mod answer;
 mod client_address;
 pub mod connections;
@@ -32,9 +33,10 @@ pub mod states;
 pub mod verdict;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use address::Address;
+pub use adopt::Adopter;
 pub use director::{Capacity, Director, Notice};
 pub use frame::{Frame, Offload, Segmentation};
 pub use open::{POOL_PORTS, RESERVED_PORTS};

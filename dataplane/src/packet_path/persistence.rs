@@ -130,6 +130,15 @@ pub(super) fn template_key(
     }
 }
 
+/// The mark that an address stands for, if it does.
+pub(super) fn mark_of(family: Family, address: Address) -> Option<u32> {
+    let mark = match family {
+        Family::V4 => address.low(),
+        Family::V6 => (address.0 >> 96) as u32,
+    };
+    (mark != 0 && mark_address(family, mark) == address).then_some(mark)
+}
+
 /// A mark in the place of an address, as IPVS stores it: in the first 32 bits.
 pub fn mark_address(family: Family, mark: u32) -> Address {
     match family {

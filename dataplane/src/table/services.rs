@@ -217,6 +217,11 @@ impl ServiceTable {
         Some((service, service.reals.get(*index)?))
     }
 
+    /// The service with this key.
+    pub fn by_key(&self, key: &ServiceKey) -> Option<&Arc<Service>> {
+        self.services.get(key)
+    }
+
     /// The service with this id, unless removed.
     pub fn service(&self, id: super::ServiceId) -> Option<&Arc<Service>> {
         self.by_id.get(id.0 as usize)?.as_ref()

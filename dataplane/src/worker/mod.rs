@@ -12,8 +12,9 @@ pub use clock::now;
 
 use crate::io::Port;
 use crate::packet_path::connections::{HashKeys, Page, Slot};
-use crate::packet_path::{Capacity, Director, Notice, PacketPath};
+use crate::packet_path::{Adopter, Capacity, Director, Notice, PacketPath};
 use crate::table::{Hops, PortId, ServiceTable};
+use crate::tick::Tick;
 use mailbox::{Command, Mailbox};
 use std::io;
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -30,6 +31,7 @@ const NOTICES: usize = 1024;
 pub struct Dataplane {
     director: Arc<Director>,
     workers: Vec<Running>,
+    adopter: Mutex<Adopter>,
 }
 
 #[derive(Debug)]
@@ -58,7 +60,8 @@ impl Dataplane {
                 .spawn(move || worker.run())?;
             workers.push(Running { mailbox, thread: Mutex::new(Some(thread)) });
         }
-        Ok((Self { director, workers }, wants))
+        let adopter = Mutex::new(Adopter::new(Arc::clone(&director), workers.len()));
+        Ok((Self { director, workers, adopter }, wants))
     }
 
     /// The state that all workers share.
@@ -102,6 +105,15 @@ impl Dataplane {
     /// [`Connections::page`](crate::packet_path::connections::Connections::page).
     pub fn connections(&self, from: u32, limit: usize) -> Page {
         self.director.connections().page(from, limit, self.director.reals(), now())
+    }
+
+    /// Takes in connections that a peer tells of.
+    pub fn adopt<T>(&self, take: impl FnOnce(&mut Adopter, Tick) -> T) -> T {
+        let mut adopter = self.adopter.lock().unwrap_or_else(PoisonError::into_inner);
+        adopter.begin();
+        let taken = take(&mut adopter, now());
+        adopter.rest();
+        taken
     }
 
     /// Ends connections, without telling their ends.

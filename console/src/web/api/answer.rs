@@ -38,7 +38,7 @@ impl From<Refusal> for Failure {
             | Refusal::NoService(_)
             | Refusal::NoInstance(_)
             | Refusal::NoReal { .. } => StatusCode::NOT_FOUND,
-            Refusal::NotDrained(_) => StatusCode::CONFLICT,
+            Refusal::NotDrained(_) | Refusal::Peer(_) => StatusCode::CONFLICT,
             Refusal::BadFilter(_) => StatusCode::BAD_REQUEST,
             Refusal::Store(_) => StatusCode::INSUFFICIENT_STORAGE,
             Refusal::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
@@ -53,6 +53,7 @@ impl From<Refusal> for Failure {
             | Refusal::NoService(_)
             | Refusal::NoReal { .. }
             | Refusal::NoInstance(_)
+            | Refusal::Peer(_)
             | Refusal::NotDrained(_)
             | Refusal::BadFilter(_)
             | Refusal::TooLarge(_)

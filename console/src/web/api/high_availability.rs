@@ -5,7 +5,7 @@ use super::config::Applied;
 use axum::Json;
 use axum::extract::State;
 use control::handle::Handle;
-use control::view::VrrpView;
+use control::view::{SyncView, VrrpView};
 use serde::{Deserialize, Serialize};
 
 type Answer<T> = Result<Json<T>, Failure>;
@@ -15,6 +15,45 @@ type Answer<T> = Result<Json<T>, Failure>;
 pub struct FailoverWish {
     /// That of this instance and its group; of all instances when absent.
     pub instance: Option<String>,
+}
+
+/// What the other director has to be told.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Invitation {
+    /// Good for ten minutes and three tries.
+    pub code: String,
+}
+
+/// Whom to be paired with.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct JoinWish {
+    /// As the other director printed it.
+    pub code: String,
+}
+
+/// Who this director is paired with from now on.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Joined {
+    /// The other director's key, shortened.
+    pub key: String,
+}
+
+/// `GET /v1/sync`.
+pub(super) async fn sync(State(handle): State<Handle>) -> Json<SyncView> {
+    Json(handle.sync())
+}
+
+/// `POST /v1/pair`.
+pub(super) async fn pair(State(handle): State<Handle>) -> Answer<Invitation> {
+    Ok(Json(Invitation { code: handle.pair()? }))
+}
+
+/// `POST /v1/join`.
+pub(super) async fn join(
+    State(handle): State<Handle>,
+    Json(wish): Json<JoinWish>,
+) -> Answer<Joined> {
+    Ok(Json(Joined { key: handle.join(&wish.code).await? }))
 }
 
 /// `GET /v1/vrrp`.

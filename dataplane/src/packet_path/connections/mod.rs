@@ -5,6 +5,7 @@
 //! packet; a second, dense array `wake` holds a moment no later than that at which to look, so that
 //! sweeping a million idle connections reads four megabytes and not sixty-four.
 
+mod changes;
 pub mod entry;
 pub mod index;
 mod page;
@@ -13,6 +14,7 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 
+pub use changes::Seen;
 pub use entry::{Entry, Flags, Meta, NewConnection, Via};
 pub use index::{Candidate, Direction, Guess, Refused};
 pub use page::{ConnectionInfo, Page};
@@ -22,6 +24,7 @@ pub use sweep::Sweeper;
 use super::address::Address;
 use super::reals::Reals;
 use crate::tick::{Tick, Ticks};
+use changes::Changes;
 use index::Index;
 use slots::Pool;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -73,6 +76,7 @@ pub struct Connections {
     wake: Box<[AtomicU32]>,
     index: Index,
     pool: Pool,
+    changes: Changes,
     keys: [u64; 4],
     /// By [`entry::protocol_code`].
     protocol_keys: [u64; 4],
@@ -112,6 +116,7 @@ impl Connections {
             wake: wake.into_boxed_slice(),
             index: Index::new(2 * slots),
             pool: Pool::new(slots, workers),
+            changes: Changes::new(slots),
             keys: keys.0.map(scramble),
             protocol_keys: [0, 1, 2, 3].map(|code| scramble(keys.0[1].wrapping_add(code << 40))),
             live: AtomicU64::new(0),
@@ -153,6 +158,11 @@ impl Connections {
     /// See [`slots`]: the worker will wait.
     pub fn rest(&self, owned: &Owned) {
         self.pool.rest(owned);
+    }
+
+    /// See [`slots`]: the free slots of an owner are for everybody.
+    pub fn give_back(&self, owned: &mut Owned) {
+        self.pool.give_back(owned);
     }
 
     /// The hash of a tuple.
@@ -301,6 +311,7 @@ impl Connections {
         }
         self.live.fetch_add(1, Relaxed);
         self.wake[slot.0 as usize].store(alarm(now.after(new.timeout)), Relaxed);
+        self.changed(slot);
         Ok(slot)
     }
 
@@ -358,6 +369,7 @@ impl Connections {
         }
         self.live.fetch_sub(1, Relaxed);
         self.wake[slot.0 as usize].store(alarm(now), Relaxed);
+        self.changed(slot);
         true
     }
 

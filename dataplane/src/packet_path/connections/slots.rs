@@ -8,6 +8,7 @@
 use super::Slot;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 /// Slots in a chunk.
 pub const CHUNK: usize = 1024;
@@ -22,6 +23,9 @@ pub struct Pool {
     next_chunk: AtomicUsize,
     epoch: AtomicU64,
     workers: Box<[Padded]>,
+    /// Free slots for whoever needs some, given back by an owner that has no use for them.
+    spare: Mutex<Vec<Slot>>,
+    spare_count: AtomicUsize,
 }
 
 /// A counter alone on its cache line.
@@ -42,7 +46,14 @@ impl Pool {
     /// A pool of `slots` slots for `workers` workers. Slot 0 is never handed out.
     pub fn new(slots: usize, workers: usize) -> Self {
         let workers = (0..workers).map(|_| Padded(AtomicU64::new(RESTING))).collect();
-        Self { slots, next_chunk: AtomicUsize::new(0), epoch: AtomicU64::new(1), workers }
+        Self {
+            slots,
+            next_chunk: AtomicUsize::new(0),
+            epoch: AtomicU64::new(1),
+            workers,
+            spare: Mutex::default(),
+            spare_count: AtomicUsize::new(0),
+        }
     }
 
     /// How many slots have been handed out at least once: the rest need not be looked at.
@@ -83,9 +94,33 @@ impl Pool {
             self.reclaim(owned);
         }
         if owned.free.is_empty() {
+            self.take_spare(owned);
+        }
+        if owned.free.is_empty() {
             self.take_chunk(owned)?;
         }
         owned.free.pop()
+    }
+
+    /// Gives free slots to whoever needs some. The chunks stay with their owner, who goes on to sweep
+    /// them.
+    pub fn give_back(&self, owned: &mut Owned) {
+        if owned.free.is_empty() {
+            return;
+        }
+        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        spare.append(&mut owned.free);
+        self.spare_count.store(spare.len(), Ordering::Relaxed);
+    }
+
+    fn take_spare(&self, owned: &mut Owned) {
+        if self.spare_count.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = spare.len().saturating_sub(CHUNK);
+        owned.free.extend(spare.drain(kept..));
+        self.spare_count.store(kept, Ordering::Relaxed);
     }
 
     fn take_chunk(&self, owned: &mut Owned) -> Option<()> {

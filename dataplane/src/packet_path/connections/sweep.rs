@@ -89,8 +89,10 @@ impl Connections {
         let slot = Slot(number);
         let entry = self.entry(slot);
         if entry.meta().flags.has(Flags::DEAD) {
-            wake.store(ASLEEP, Relaxed);
-            self.pool.retire(owned, slot);
+            // Whoever puts it to sleep retires it: its user may be another than the chunk's owner.
+            if wake.swap(ASLEEP, Relaxed) != ASLEEP {
+                self.pool.retire(owned, slot);
+            }
         } else if !entry.expires().is_due(now) {
             wake.store(alarm(entry.expires()), Relaxed);
         } else if entry.controls() > 0 {

@@ -1,0 +1,274 @@
+//! Between the engine and the peer link: the link follows the running document, what changes in the
+//! packet path goes out by it, and a director that has just started waits until it has caught up.
+
+use super::{Mastership, Message, Refusal};
+use crate::events::{Event, Severity};
+use crate::model::{Document, Peer};
+use crate::sync::status::LinkState;
+use crate::sync::table::{Harvest, Table, Taken};
+use crate::sync::task::{Settings, SyncEvent, SyncHandle, clock, spawn};
+use crate::view::SyncView;
+use dataplane::worker::Dataplane;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, watch};
+
+/// Between two looks at what changed. What was opened in the last moment before a crash is lost, and
+/// this is most of that moment.
+const HARVEST: Duration = Duration::from_millis(5);
+
+/// Between two looks while there is no link: what was taken in has to expire all the same.
+const IDLE: Duration = Duration::from_millis(100);
+
+/// Until the link is tried again when it cannot even begin.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// How long a director that has just started lets a lower master be, waiting to catch up with it.
+pub const CATCH_UP_LIMIT: Duration = Duration::from_secs(30);
+
+/// Words of the link on their way. While it is full the link waits.
+const EVENTS: usize = 64;
+
+/// The way to the peer link. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Replication(Arc<Mutex<Inner>>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    peer: Option<Peer>,
+    link: Option<Arc<SyncHandle>>,
+    /// Why there is no link, when it cannot even begin.
+    trouble: Option<String>,
+    /// Whether this node does not preempt because it has not caught up.
+    waiting: bool,
+    taken: Arc<Taken>,
+}
+
+impl Replication {
+    /// How the link stands.
+    pub fn view(&self) -> SyncView {
+        let inner = self.inner();
+        let link =
+            inner.link.as_ref().map(|link| (link.status(), link.traffic(), link.fingerprint()));
+        SyncView::of(
+            inner.peer.as_ref(),
+            inner.trouble.as_deref(),
+            link,
+            &inner.taken,
+            inner.waiting,
+            clock(),
+        )
+    }
+
+    /// Waits for the other node to be paired, by the code that this returns, for ten minutes.
+    ///
+    /// # Errors
+    /// When there is no link to pair over.
+    pub fn pair(&self) -> Result<String, Refusal> {
+        let code = self.link()?.pair();
+        code.map(|code| code.to_string()).map_err(|error| Refusal::Peer(error.to_string()))
+    }
+
+    /// Pairs with the configured peer by the code that it shows. The peer's key.
+    ///
+    /// # Errors
+    /// When there is no link, the peer cannot be reached, or the code is wrong.
+    pub async fn join(&self, code: &str) -> Result<String, Refusal> {
+        let link = self.link()?;
+        let code = code.parse().map_err(|_| Refusal::Peer(format!("{code} is no pairing code")))?;
+        let joined = link.join(&code).await;
+        joined.map(|peer| peer.short()).map_err(|error| Refusal::Peer(error.to_string()))
+    }
+
+    fn link(&self) -> Result<Arc<SyncHandle>, Refusal> {
+        let inner = self.inner();
+        match (&inner.link, &inner.trouble) {
+            (Some(link), _) => Ok(Arc::clone(link)),
+            (None, Some(trouble)) => Err(Refusal::Peer(trouble.clone())),
+            (None, None) => {
+                Err(Refusal::Peer("the configuration names no [peer] to pair with".to_owned()))
+            }
+        }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the task works with.
+pub(super) struct Parts {
+    pub replication: Replication,
+    pub mastership: Mastership,
+    pub dataplane: Arc<Dataplane>,
+    /// Where keys are kept.
+    pub directory: PathBuf,
+    /// The host's name, for a node that has none of its own.
+    pub host: String,
+    pub document: watch::Receiver<Arc<Document>>,
+    pub inbox: mpsc::Sender<Message>,
+}
+
+/// Follows the document until the engine ends.
+pub(super) async fn run(parts: Parts) {
+    let (told, mut heard) = mpsc::channel(EVENTS);
+    let mut task = Task { parts, told, harvest: None, retry_at: None, patience: None };
+    task.follow(true);
+    loop {
+        let pause = if task.harvest.is_some() { HARVEST } else { IDLE };
+        tokio::select! {
+            biased;
+            changed = task.parts.document.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                task.follow(false);
+            }
+            Some(event) = heard.recv() => {
+                if !task.heard(event).await {
+                    return;
+                }
+            }
+            () = tokio::time::sleep(pause) => {
+                if !task.turn().await {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+struct Task {
+    parts: Parts,
+    told: mpsc::Sender<SyncEvent>,
+    harvest: Option<Harvest>,
+    /// When the link is begun.
+    retry_at: Option<Instant>,
+    /// When a director that waits to catch up waits no longer.
+    patience: Option<Instant>,
+}
+
+impl Task {
+    /// Looks which peer the document names.
+    fn follow(&mut self, first: bool) {
+        let wanted = self.parts.document.borrow_and_update().peer.clone();
+        let mut inner = self.parts.replication.inner();
+        if !first && inner.peer == wanted {
+            return;
+        }
+        inner.peer.clone_from(&wanted);
+        // Dropping the handle says goodbye.
+        inner.link = None;
+        inner.trouble = None;
+        self.harvest = None;
+        self.retry_at = None;
+        if let Some(peer) = wanted {
+            let now = clock();
+            self.retry_at = Some(now);
+            if first && !peer.preempt_before_sync {
+                inner.waiting = true;
+                self.patience = Some(now + CATCH_UP_LIMIT);
+                self.parts.mastership.hold(true);
+            }
+        }
+    }
+
+    /// Begins the link if it is due, tells what changed, and lets expire what was taken in. Whether the
+    /// engine still listens.
+    async fn turn(&mut self) -> bool {
+        let now = clock();
+        if self.patience.is_some_and(|until| until <= now) {
+            self.stop_waiting();
+            let text =
+                "did not catch up with the peer in time, and does not wait for it any longer";
+            if !self.tell(Severity::Warning, text.to_owned()).await {
+                return false;
+            }
+        }
+        if self.retry_at.is_some_and(|at| at <= now) && !self.begin().await {
+            return false;
+        }
+        self.parts.dataplane.adopt(|adopter, now| adopter.expire(now));
+        if let Some(harvest) = &mut self.harvest {
+            let changes = harvest.take(dataplane::worker::now());
+            let link = self.parts.replication.inner().link.clone();
+            if let Some(link) = link.filter(|_| !changes.is_empty()) {
+                link.record(changes);
+            }
+        }
+        true
+    }
+
+    async fn begin(&mut self) -> bool {
+        let peer = self.parts.replication.inner().peer.clone();
+        let Some(peer) = peer else {
+            self.retry_at = None;
+            return true;
+        };
+        let node = self.parts.document.borrow().node.name.clone();
+        let node = node.unwrap_or_else(|| self.parts.host.clone());
+        let directory = self.parts.directory.clone();
+        let settings = Settings::new(peer.listen, peer.address, &node, directory);
+        let taken = Arc::clone(&self.parts.replication.inner().taken);
+        let table = Table::new(Arc::clone(&self.parts.dataplane), taken);
+        match spawn(settings, table, self.told.clone()).await {
+            Ok(link) => {
+                let paired = link.status().state != LinkState::NotPaired;
+                self.retry_at = None;
+                let dataplane = Arc::clone(&self.parts.dataplane);
+                self.harvest = Some(Harvest::new(dataplane, dataplane::worker::now()));
+                let mut inner = self.parts.replication.inner();
+                inner.trouble = None;
+                inner.link = Some(Arc::new(link));
+                drop(inner);
+                if !paired {
+                    // Nobody to catch up with.
+                    self.stop_waiting();
+                }
+                true
+            }
+            Err(error) => {
+                self.retry_at = Some(clock() + RETRY);
+                let text = error.to_string();
+                let before = self.parts.replication.inner().trouble.replace(text.clone());
+                before.as_ref() == Some(&text)
+                    || self.tell(Severity::Error, format!("no link to the peer: {text}")).await
+            }
+        }
+    }
+
+    fn stop_waiting(&mut self) {
+        if self.patience.take().is_some() {
+            self.parts.replication.inner().waiting = false;
+            self.parts.mastership.hold(false);
+        }
+    }
+
+    /// Something was said by the link. Whether the engine still listens.
+    async fn heard(&mut self, event: SyncEvent) -> bool {
+        let (severity, text) = match event {
+            SyncEvent::Up { peer } => {
+                (Severity::Info, format!("connected to {} ({})", peer.node, peer.program))
+            }
+            SyncEvent::Down { reason } => (Severity::Warning, format!("not connected: {reason}")),
+            SyncEvent::CaughtUp => {
+                self.stop_waiting();
+                (Severity::Info, "everything that the peer has is here".to_owned())
+            }
+            SyncEvent::Heard(_) => return true,
+            SyncEvent::Paired { peer } => {
+                (Severity::Info, format!("paired with key {}", peer.short()))
+            }
+            SyncEvent::PairingFailed { from, reason } => {
+                (Severity::Warning, format!("{from} tried to pair in vain: {reason}"))
+            }
+        };
+        self.tell(severity, text).await
+    }
+
+    async fn tell(&self, severity: Severity, text: String) -> bool {
+        let event = Event::PeerNoticed { severity, text };
+        self.parts.inbox.send(Message::Event(event)).await.is_ok()
+    }
+}
