@@ -279,6 +279,7 @@ pub fn connection(info: &ConnectionInfo) -> Connection {
 fn tuple(key: &Key) -> Tuple {
     Tuple {
         protocol: key.protocol,
+        template: key.template,
         source: key.client.ip().into(),
         source_port: key.client.port(),
         destination: key.vip.ip().into(),

@@ -47,6 +47,7 @@ impl From<&ConnectionInfo> for Told {
         Self {
             tuple: Tuple {
                 protocol: info.meta.protocol,
+                template: info.meta.flags.has(Flags::TEMPLATE),
                 source: info.client,
                 source_port: info.client_port,
                 destination: info.virtual_address,
