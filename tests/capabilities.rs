@@ -1,4 +1,4 @@
-//! The director needs no root: three capabilities are enough, as the README's unit file grants them.
+//! The director needs no root: three capabilities are enough, as the unit file grants them.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -13,6 +13,8 @@ use harness::{Host, Site, peers, wait};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_viaduct");
 const CAPABILITIES: &str = "-all,+net_admin,+net_raw,+bpf";
+/// What a host's systemd grants.
+const UNIT: &str = include_str!("../image/viaduct.service");
 /// A user that owns nothing.
 const NOBODY: &str = "65534";
 
@@ -21,6 +23,12 @@ fn viaduct(host: &Host, directory: &Path, words: &[&str]) -> Result<String> {
     let mut command = command(&[&[BINARY], words].concat())?;
     command.env("VIADUCT_SOCKET", directory.join("viaduct.sock"));
     host.run_with_input(command, "")?.ok()
+}
+
+#[test]
+fn the_unit_file_grants_just_these() {
+    assert!(UNIT.contains("\nCapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW CAP_BPF\n"));
+    assert!(UNIT.contains("\nNoNewPrivileges=yes\n"));
 }
 
 #[test]
