@@ -116,7 +116,7 @@ fn withheld_by(backend: Backend) {
     echo_server(&director, "10.9.0.10:80");
     echo_server(&director, "10.9.0.10:22");
     echo_server(&director, "10.9.0.1:80");
-    connect(&client, "10.9.0.10:80", SECOND).expect("before, the host answers");
+    connect(&client, "10.9.0.10:80", 10 * SECOND).expect("before, the host answers");
     let (steering, attachment, mut port) =
         director.run(move || attached(&web_on_the_vip(), backend));
     let error = connect(&client, "10.9.0.10:80", SOON).unwrap_err();
@@ -124,13 +124,13 @@ fn withheld_by(backend: Backend) {
     let frames = received(&mut port, 1000);
     assert!(frames.iter().any(|frame| frame[23] == 6 && frame[36..38] == [0, 80]));
     for to in ["10.9.0.10:22", "10.9.0.1:80"] {
-        transfer(&connect(&client, to, SECOND).unwrap(), 100_000);
+        transfer(&connect(&client, to, 10 * SECOND).unwrap(), 100_000);
     }
     let frames = received(&mut port, 0);
     let foreign = |frame: &&Vec<u8>| frame[12..14] == [8, 0] && frame[36..38] != [0, 80];
     assert_eq!(frames.iter().filter(foreign).count(), 0, "host traffic does not load the ring");
     drop((attachment, port, steering));
-    connect(&client, "10.9.0.10:80", SECOND).expect("afterwards, the host answers again");
+    connect(&client, "10.9.0.10:80", 10 * SECOND).expect("afterwards, the host answers again");
 }
 
 #[test]
@@ -280,7 +280,7 @@ fn filters_withhold_and_give_back_as_links_do() {
         stop.store(true, Ordering::Relaxed);
     });
     drop((port, guard));
-    connect(&client, "10.9.0.10:80", SECOND).expect("afterwards, the host answers again");
+    connect(&client, "10.9.0.10:80", 10 * SECOND).expect("afterwards, the host answers again");
     let left = director.sh("tc filter show dev d0 ingress; tc filter show dev d0 egress");
     assert_eq!(left, "");
     drop(steering);
