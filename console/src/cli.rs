@@ -2,6 +2,7 @@
 
 mod config;
 pub mod demo;
+mod doctor;
 mod explain;
 mod generate;
 mod high_availability;
@@ -92,6 +93,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Replay { capture, config, out, json } => {
             replay::run(&capture, &config, &out, json)
         }
+        Command::Doctor { state, json } => doctor::doctor(&client, &state, json),
         Command::RealServer(arguments) => real_server::real_server(&arguments),
         Command::Backup { file } => operate::backup(&client, &file),
         Command::Restore { file } => operate::restore(&client, &file),

@@ -7,6 +7,7 @@
 
 pub mod alert;
 pub mod compile;
+pub mod doctor;
 pub mod engine;
 pub mod events;
 pub mod handle;

@@ -156,6 +156,15 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Say whether this host is fit to be a director, and what would make it faster.
+    Doctor {
+        /// State directory.
+        #[arg(long, env = "VIADUCT_STATE", default_value = STATE, value_name = "DIR")]
+        state: PathBuf,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Prepare this host to be a real server, undo it, or say what is wrong with it. Needs no daemon.
     RealServer(RealServerArguments),
     /// Write everything that the daemon keeps to one file.
@@ -423,6 +432,7 @@ mod tests {
             "viaduct kill-connections --real 10.0.0.1",
             "viaduct explain --from 1.2.3.4:5 --to 192.0.2.1:80 --protocol udp",
             "viaduct replay in.pcap --config a.toml --out out.pcap",
+            "viaduct doctor",
             "viaduct real-server up --vip 192.0.2.10 --method dr",
             "viaduct real-server check --vip 192.0.2.10 --vip 2001:db8::10 --method tun",
             "viaduct real-server up --vip 192.0.2.10 --method dr --print-shell",
