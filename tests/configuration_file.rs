@@ -1,0 +1,159 @@
+//! The configuration file while the daemon runs: SIGHUP and `autoreload` apply it again, a bad one
+//! changes nothing and is reported; a full disk refuses changes and leaves forwarding alone.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use harness::backend::Backend;
+use harness::{Director, Host, Site, wait};
+use nix::sys::signal::Signal;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_viaduct");
+const LIMIT: Duration = Duration::from_secs(20);
+
+fn config(autoreload: bool, reals: &[u8]) -> String {
+    let mut text = format!(
+        "[node]\nautoreload = {autoreload}\n\n[[service]]\nname = \"web\"\n\
+         address = \"192.0.2.10:80\"\nscheduler = \"rr\"\n"
+    );
+    for real in reals {
+        text.push_str(&format!("[[service.real]]\naddress = \"10.0.0.{real}:80\"\n"));
+    }
+    text
+}
+
+/// Where the harness has put the file.
+fn file(director: &Director) -> PathBuf {
+    director.host().directory().join("viaduct/viaduct.toml")
+}
+
+fn until_listed(director: &Director, reals: &[&str]) -> Result<()> {
+    wait::until_ok(&format!("{reals:?}"), LIMIT, || {
+        let services = director.states()?;
+        let service = services.first().context("no service")?;
+        let mut listed: Vec<&str> =
+            service.reals.iter().map(|real| real.address.as_str()).collect();
+        listed.sort_unstable();
+        ensure!(listed == reals, "{listed:?}");
+        Ok(())
+    })
+}
+
+fn until_said(director: &Director, words: &[&str]) -> Result<()> {
+    wait::until_ok(&format!("{words:?}"), LIMIT, || {
+        let events = director.viaduct(&["show", "events"])?;
+        ensure!(words.iter().all(|word| events.contains(word)), "{events}");
+        Ok(())
+    })
+}
+
+#[test]
+fn sighup_applies_the_file_again_and_a_bad_one_changes_nothing() -> Result<()> {
+    let site = Site::new("sighup", 1, 0)?;
+    let first = config(false, &[11]);
+    let director = Director::start(&site.director, Path::new(BINARY), Some(&first))?;
+    until_listed(&director, &["10.0.0.11:80"])?;
+
+    fs::write(file(&director), config(false, &[11, 12]))?;
+    director.daemon().signal(Signal::SIGHUP)?;
+    until_listed(&director, &["10.0.0.11:80", "10.0.0.12:80"])?;
+
+    let bad = config(false, &[11]).replace("scheduler = \"rr\"", "shceduler = \"rr\"");
+    fs::write(file(&director), bad)?;
+    director.daemon().signal(Signal::SIGHUP)?;
+    until_said(&director, &["was not applied", "viaduct.toml:7:1", "scheduler"])?;
+    until_listed(&director, &["10.0.0.11:80", "10.0.0.12:80"])?;
+    let history = director.viaduct(&["history"])?;
+    ensure!(history.matches("configuration file").count() == 2, "{history}");
+    Ok(())
+}
+
+#[test]
+fn autoreload_notices_a_changed_file_by_itself() -> Result<()> {
+    let site = Site::new("autoreload", 1, 0)?;
+    let first = config(true, &[11]);
+    let director = Director::start(&site.director, Path::new(BINARY), Some(&first))?;
+    until_listed(&director, &["10.0.0.11:80"])?;
+    fs::write(file(&director), config(true, &[12, 13]))?;
+    until_listed(&director, &["10.0.0.12:80", "10.0.0.13:80"])?;
+    // Asked not to any more, by the file itself.
+    fs::write(file(&director), config(false, &[12]))?;
+    until_listed(&director, &["10.0.0.12:80"])?;
+    fs::write(file(&director), config(true, &[11]))?;
+    wait::pause(Duration::from_secs(5));
+    until_listed(&director, &["10.0.0.12:80"])
+}
+
+#[test]
+fn a_change_that_nobody_confirms_is_taken_back_also_when_the_daemon_was_killed() -> Result<()> {
+    let site = Site::new("confirm", 1, 0)?;
+    let mut director =
+        Director::start(&site.director, Path::new(BINARY), Some(&config(false, &[11])))?;
+    let other = director.host().directory().join("other.toml");
+    fs::write(&other, config(false, &[12]))?;
+    let other = other.to_string_lossy().into_owned();
+    let differences = director.viaduct(&["diff", &other])?;
+    ensure!(differences.contains("10.0.0.12:80") && differences.contains("10.0.0.11:80"));
+    director.viaduct(&["apply", &other, "--confirm-within", "3s"])?;
+    until_listed(&director, &["10.0.0.12:80"])?;
+    until_listed(&director, &["10.0.0.11:80"])?;
+    director.viaduct(&["apply", &other, "--confirm-within", "8s"])?;
+    until_listed(&director, &["10.0.0.12:80"])?;
+    director.kill();
+    director.restart()?;
+    until_listed(&director, &["10.0.0.11:80"])?;
+    director.viaduct(&["apply", &other, "--confirm-within", "60s"])?;
+    director.viaduct(&["confirm"])?;
+    until_listed(&director, &["10.0.0.12:80"])
+}
+
+/// Gives the director's state a small disk of its own, in the host's mount namespace. The name of a
+/// file there.
+fn small_disk(host: &Host) -> Result<String> {
+    let path = host.directory().join("viaduct/state");
+    fs::create_dir_all(&path)?;
+    let path = path.to_string_lossy().into_owned();
+    host.run_ok(&["mount", "-t", "tmpfs", "-o", "size=24m", "viaduct-test", &path])?;
+    Ok(format!("{path}/filler"))
+}
+
+#[test]
+fn a_full_disk_refuses_changes_and_forwarding_goes_on() -> Result<()> {
+    let site = Site::new("fulldisk", 2, 0)?;
+    let _servers: Vec<Backend> =
+        site.reals.iter().map(|real| Backend::http(real, "[::]:80")).collect::<Result<_>>()?;
+    let filler = small_disk(&site.director)?;
+    let mut director =
+        Director::start(&site.director, Path::new(BINARY), Some(&config(false, &[11])))?;
+    let curl = || site.client.run_ok(&["curl", "-sS", "--max-time", "5", "http://192.0.2.10/"]);
+    wait::until_ok("the service", LIMIT, &curl)?;
+
+    // Ends with an error when the disk is full, which is what is wanted.
+    site.director.run(&["dd", "if=/dev/zero", &format!("of={filler}"), "bs=4k"])?;
+    let mut port = 8000;
+    wait::until_ok("a change to be refused", LIMIT, || {
+        port += 1;
+        let real = format!("10.0.0.12:{port}");
+        let add = ["ipvsadm", "-a", "-t", "192.0.2.10:80", "-r", &real, "-m"];
+        let ended = director.run(&add)?;
+        let refused = !ended.status.success() && ended.stderr.contains("not stored");
+        ensure!(refused, "{ended}");
+        Ok(())
+    })?;
+    until_said(&director, &["changes are refused"])?;
+    ensure!(curl()? == "real1\n", "forwarding goes on");
+    let doctor = director.run(&["doctor"])?;
+    ensure!(doctor.status.code() == Some(1), "{doctor}");
+    ensure!(doctor.stdout.contains("refuses changes"), "{doctor}");
+
+    site.director.run_ok(&["rm", &filler])?;
+    wait::until_ok("a change to be taken again", LIMIT, || {
+        let add = ["-a", "-t", "192.0.2.10:80", "-r", "10.0.0.12:80", "-m"];
+        director.ipvsadm(&add)
+    })?;
+    director.restart()?;
+    ensure!(director.ipvsadm(&["-L", "-n"])?.contains("10.0.0.12:80"));
+    Ok(())
+}
