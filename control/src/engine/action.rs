@@ -73,6 +73,8 @@ pub enum Action {
     Follow(Arc<Document>),
     /// These services are below their quorum, by name: VRRP may track them.
     Quorums(BTreeSet<String>),
+    /// These of the kernel's sync daemons are to run.
+    SyncDaemons(Vec<crate::ipvs::Daemon>),
     /// Leave the loop.
     Stop,
 }

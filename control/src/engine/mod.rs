@@ -10,6 +10,7 @@ mod claims;
 mod clocks;
 mod evidence;
 mod keeper;
+mod kernel_sync;
 mod ledger;
 mod mastership;
 mod moment;

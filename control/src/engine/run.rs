@@ -5,7 +5,7 @@ use super::packets::Workers;
 use super::replication::{self, Replication};
 use super::world::{Listening, World, with_causes};
 use super::{Drain, Keeper, Message, Moment, Outcome, Ports, State, Ticket, Trial};
-use super::{alerting, checks, claims, clocks, evidence, sorry};
+use super::{alerting, checks, claims, clocks, evidence, kernel_sync, sorry};
 use crate::compile::RealKey;
 use crate::events::{Event, Record, Senses, Severity, decide, real_key_of};
 use crate::handle::{Handle, Snapshot};
@@ -137,6 +137,7 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     let (listeners, _) = broadcast::channel(LISTENERS);
     let (follow, followed) = watch::channel(Arc::clone(&state.running));
     let (quorums, below_quorum) = watch::channel(BTreeSet::new());
+    let (daemons, wanted_daemons) = watch::channel(Vec::new());
     let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::of(&state)));
     let world = World {
         dataplane: Arc::clone(&dataplane),
@@ -148,6 +149,7 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         listeners: listeners.clone(),
         follow,
         quorums,
+        daemons,
         waiting: BTreeMap::new(),
         loopback,
         listening: Listening::default(),
@@ -179,6 +181,7 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         inbox: inbox.clone(),
     });
     tokio::spawn(linking);
+    tokio::spawn(kernel_sync::run(Arc::clone(&dataplane), wanted_daemons, inbox.clone()));
     let handle = Handle {
         inbox,
         snapshot: Arc::clone(&snapshot),

@@ -34,6 +34,8 @@ pub(super) struct World {
     pub follow: watch::Sender<Arc<Document>>,
     /// Services below their quorum, by name.
     pub quorums: watch::Sender<BTreeSet<String>>,
+    /// The kernel's sync daemons that are to run.
+    pub daemons: watch::Sender<Vec<crate::ipvs::Daemon>>,
     pub waiting: BTreeMap<Ticket, oneshot::Sender<Outcome>>,
     pub loopback: mpsc::UnboundedSender<Event>,
     /// The rules in force, to change what interfaces listen to only when they differ.
@@ -85,6 +87,9 @@ impl World {
                     *known = down;
                     changed
                 });
+            }
+            Action::SyncDaemons(wanted) => {
+                self.daemons.send_replace(wanted);
             }
             Action::Stop => return false,
         }

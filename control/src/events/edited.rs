@@ -54,9 +54,14 @@ pub(super) fn ipvs(
     }
     let mut document = Document::clone(&state.head);
     let mut kernel = std::mem::take(&mut state.kernel);
+    let daemons_before = kernel.daemons.clone();
     let view = RunningView::new(state, senses.packets);
     let executed = ipvs::execute(request, &mut document, &mut kernel, &view, senses.host);
+    let daemons = daemons_before != kernel.daemons;
     state.kernel = kernel;
+    if daemons {
+        out.push(Action::SyncDaemons(state.kernel.daemons.clone()));
+    }
     if !executed.changed {
         return State::answer(ticket, Outcome::Ipvs(executed.reply), out);
     }

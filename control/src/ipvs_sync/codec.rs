@@ -11,7 +11,7 @@ use super::{Engine, Flags, Record, Shift, Shifts};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 /// Bytes of a version 1 header.
 pub const HEADER_V1: usize = 8;

@@ -2,11 +2,13 @@
 //!
 //! Unlike Viaduct's own peer link it has no acknowledgements, no authentication and no deletions: a
 //! connection that is not refreshed times out on the backup. `codec` is the bytes of versions 0 and 1,
-//! `packer` fills messages, `policy` says when a connection is worth a record, `task` owns the sockets.
+//! `packer` fills messages, `policy` says when a connection is worth a record, `table` is
+//! the packet path's connections, `task` owns the sockets.
 
 pub mod codec;
 pub mod packer;
 pub mod policy;
+pub mod table;
 pub mod task;
 
 use std::net::IpAddr;

@@ -66,6 +66,13 @@ pub struct Memory {
     ends: Option<Tick>,
 }
 
+impl Memory {
+    /// The state that was told last.
+    pub const fn state(&self) -> u8 {
+        self.state
+    }
+}
+
 impl Policy {
     /// Whether to send a record now; `memory` is updated when the answer is yes.
     pub fn wants(&self, seen: &Seen, memory: &mut Memory, now: Tick) -> bool {

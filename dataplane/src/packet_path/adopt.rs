@@ -122,13 +122,26 @@ impl Adopter {
     /// # Errors
     /// Why it is not taken.
     pub fn adopt(&mut self, told: &Told, now: Tick) -> Result<Slot, NotAdopted> {
+        self.take(told, false, now)
+    }
+
+    /// As [`Adopter::adopt`], but also what this director is master of, as the kernel's sync daemon
+    /// does, which knows no masters.
+    ///
+    /// # Errors
+    /// Why it is not taken.
+    pub fn adopt_always(&mut self, told: &Told, now: Tick) -> Result<Slot, NotAdopted> {
+        self.take(told, true, now)
+    }
+
+    fn take(&mut self, told: &Told, always: bool, now: Tick) -> Result<Slot, NotAdopted> {
         let table = Arc::clone(&self.director.table());
         let service = service_of(&table, &told.tuple).ok_or(NotAdopted::NoService)?;
         let real = real_of(service, told).ok_or(NotAdopted::NoReal)?;
         let known = self.find(&told.tuple, told.flags);
         if let Some(slot) = known {
             let entry = self.director.connections().entry(slot);
-            if table.real(entry.real()).is_some() {
+            if !always && table.real(entry.real()).is_some() {
                 return Err(NotAdopted::Master);
             }
             let [_, _, real_port, _] = entry.ports();

@@ -174,7 +174,7 @@ fn messages_hold_as_much_as_fits_and_no_more() {
     assert_eq!((small.push(&example()), small.finish()), (None, None), "fits no message");
 }
 
-fn any_record() -> impl Strategy<Value = Record> {
+pub(crate) fn any_record() -> impl Strategy<Value = Record> {
     let address = |v6: bool, bits: u128| -> IpAddr {
         if v6 { Ipv6Addr::from(bits).into() } else { Ipv4Addr::from(bits as u32).into() }
     };
