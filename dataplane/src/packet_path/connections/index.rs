@@ -11,18 +11,24 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Cells in a bucket.
 const CELLS: usize = 7;
-/// Buckets that a key may be stored in, from its home on.
-const REACH: usize = 12;
+/// Buckets that a key may be stored in, from its home on. In a full table of ten million connections
+/// a dozen buckets in a row are full now and then; so many never are.
+const REACH: usize = 32;
 /// Share of cells that a table of full size fills, in percent.
 const FILL: usize = 62;
 
 const LOCKED: u64 = 1;
-const OVERFLOW: u64 = 2;
+/// One key stored elsewhere.
+const ELSEWHERE: u64 = 2;
+const ELSEWHERE_MASK: u64 = 0xffff_fffe;
+/// Where the largest distance of such a key stands.
+const FURTHEST: u32 = 32;
 
 #[repr(align(64))]
 #[derive(Debug, Default)]
 struct Bucket {
-    /// Bit 0: locked. The rest: how many keys with this home are stored elsewhere.
+    /// Bit 0: locked. Up to bit 31: how many keys with this home are stored elsewhere. The rest: how
+    /// far away at most.
     book: AtomicU64,
     cells: [AtomicU64; CELLS],
 }
@@ -166,10 +172,10 @@ impl Index {
         if let Some(found) = search(first, hash, &accept) {
             return Some(found);
         }
-        if first.book.load(Ordering::Acquire) < OVERFLOW {
-            return None;
+        match (first.book.load(Ordering::Acquire) >> FURTHEST) as usize {
+            0 => None,
+            furthest => self.find_beyond(home, furthest, hash, &accept),
         }
-        self.find_beyond(home, hash, &accept)
     }
 
     /// Searches the buckets after the home one.
@@ -177,10 +183,11 @@ impl Index {
     fn find_beyond(
         &self,
         home: usize,
+        furthest: usize,
         hash: u64,
         accept: &impl Fn(Candidate) -> bool,
     ) -> Option<Candidate> {
-        (1..REACH).find_map(|distance| search(self.bucket(home, distance), hash, accept))
+        (1..=furthest).find_map(|distance| search(self.bucket(home, distance), hash, accept))
     }
 
     /// Stores a key unless `same` recognises an equal one.
@@ -206,7 +213,7 @@ impl Index {
             });
             if stored {
                 if distance > 0 {
-                    lock.0.book.fetch_add(OVERFLOW, Ordering::Release);
+                    lock.enter(distance as u64);
                 }
                 return Ok(());
             }
@@ -226,7 +233,7 @@ impl Index {
             });
             if removed {
                 if distance > 0 {
-                    lock.0.book.fetch_sub(OVERFLOW, Ordering::Release);
+                    lock.leave();
                 }
                 return true;
             }
@@ -260,6 +267,22 @@ impl<'a> Lock<'a> {
             std::hint::spin_loop();
         }
         Self(bucket)
+    }
+
+    /// Notes that a key is stored `distance` buckets away. Nobody else writes the book meanwhile.
+    fn enter(&self, distance: u64) {
+        let book = self.0.book.load(Ordering::Relaxed);
+        let furthest = (book >> FURTHEST).max(distance);
+        let rest = book & (LOCKED | ELSEWHERE_MASK);
+        self.0.book.store((rest + ELSEWHERE) | furthest << FURTHEST, Ordering::Release);
+    }
+
+    /// Notes that such a key is gone. When it was the last one, readers need look no further than
+    /// home again.
+    fn leave(&self) {
+        let book = self.0.book.load(Ordering::Relaxed) - ELSEWHERE;
+        let left = if book & ELSEWHERE_MASK == 0 { book & LOCKED } else { book };
+        self.0.book.store(left, Ordering::Release);
     }
 }
 

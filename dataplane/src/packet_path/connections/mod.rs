@@ -177,7 +177,9 @@ impl Connections {
             let high = fold((source >> 64) as u64 ^ a, (destination >> 64) as u64 ^ b);
             fold(source as u64 ^ high, destination as u64 ^ c)
         };
-        fold(addresses ^ d, ports ^ self.protocol_keys[entry::protocol_code(tuple.protocol)])
+        // Once is not enough: neighbouring ports would stand in a row.
+        let ports = ports ^ self.protocol_keys[entry::protocol_code(tuple.protocol)];
+        fold(fold(addresses ^ d, ports) ^ a, c)
     }
 
     /// Asks the processor to fetch the index line of this hash.

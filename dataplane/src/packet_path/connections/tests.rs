@@ -101,6 +101,36 @@ fn a_table_takes_all_that_fit_whatever_they_look_like() {
     }
 }
 
+/// As many keys as places, thrown at random, leave one place in e empty. Neighbouring ports that
+/// stood in a row would leave far fewer or far more.
+#[test]
+fn neighbouring_ports_are_strewn_over_the_table() {
+    const PLACES: usize = 2048;
+    for seed in 0..40 {
+        let table = Connections::new(1, 1, HashKeys([seed, seed + 1, seed * 7, seed << 40]));
+        for client in 0..20 {
+            let mut used = [[false; PLACES]; 2];
+            for port in 0..PLACES as u16 {
+                let tuple = Tuple {
+                    protocol: 6,
+                    source: Address::v4(0xc633_0000 + client),
+                    source_port: 1024 + port,
+                    destination: Address::v4(0xc000_020a),
+                    destination_port: 80,
+                    template: false,
+                };
+                for (used, tuple) in used.iter_mut().zip([tuple, tuple.reversed()]) {
+                    used[(table.hash(&tuple) >> 53) as usize] = true;
+                }
+            }
+            for used in used {
+                let empty = used.iter().filter(|used| !**used).count();
+                assert!((653..853).contains(&empty), "{empty}, seed {seed}, client {client}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_full_table_says_so_and_recovers() {
     let (reals, table) = (reals(), Connections::new(50, 1, KEYS));
