@@ -1,14 +1,13 @@
-//! The configuration in the daemon's hands: applied, refused, tried out, rolled back, brought back.
+//! The configuration in the daemon's hands: refused, exported, brought back, and asked what it would
+//! do to packets.
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use harness::backend::Backend;
 use harness::capture::Capture;
-use harness::{Director, Site, wait};
-use nix::sys::signal::Signal;
+use harness::{Director, Site};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_viaduct");
 
@@ -45,34 +44,6 @@ fn scheduler(director: &Director) -> Result<String> {
 }
 
 #[test]
-fn a_revision_is_rolled_back_unless_confirmed_though_the_daemon_is_killed() -> Result<()> {
-    let (_site, mut director) = site("trial")?;
-    let wlc = file(&director, &CONFIG.replace("\"rr\"", "\"wlc\""))?;
-    director.viaduct(&["apply", word(&wlc)?, "--confirm-within", "4s"])?;
-    ensure!(scheduler(&director)? == "wlc");
-    let refused = director.run(&["apply", word(&file(&director, CONFIG)?)?])?;
-    ensure!(refused.status.code() == Some(1) && refused.stderr.contains("confirm"), "{refused:?}");
-    director.kill();
-    director.restart()?;
-    ensure!(scheduler(&director)? == "wlc", "its time is not up");
-    wait::until("the way back", Duration::from_secs(20), || {
-        (scheduler(&director).ok()? == "rr").then_some(())
-    })?;
-    let history = director.viaduct(&["history"])?;
-    ensure!(history.contains("was not confirmed in time"), "{history}");
-
-    fs::write(&wlc, CONFIG.replace("\"rr\"", "\"sed\""))?;
-    director.viaduct(&["apply", word(&wlc)?, "--confirm-within", "2s"])?;
-    director.viaduct(&["confirm"])?;
-    director.kill();
-    director.restart()?;
-    ensure!(scheduler(&director)? == "sed");
-    director.viaduct(&["rollback", "1"])?;
-    ensure!(scheduler(&director)? == "rr");
-    Ok(())
-}
-
-#[test]
 fn a_bad_file_changes_nothing_and_says_where_it_is_wrong() -> Result<()> {
     let (_site, director) = site("badfile")?;
     let bad = CONFIG.replace("scheduler", "shceduler").replace("10.0.0.11:80", "10.0.0.300:80");
@@ -105,25 +76,6 @@ fn the_export_applied_again_changes_nothing() -> Result<()> {
     ensure!(director.viaduct(&["diff", word(&path)?])? == "nothing to change\n");
     ensure!(director.viaduct(&["apply", word(&path)?])? == "nothing to change\n");
     ensure!(director.viaduct(&["export"])? == text);
-    Ok(())
-}
-
-#[test]
-fn the_file_is_applied_again_on_sighup_and_only_if_it_is_good() -> Result<()> {
-    let (_site, director) = site("sighup")?;
-    let path = director.host().directory().join("viaduct").join("viaduct.toml");
-    fs::write(&path, CONFIG.replace("\"rr\"", "\"lc\""))?;
-    director.daemon().signal(Signal::SIGHUP)?;
-    wait::until("the new file", Duration::from_secs(20), || {
-        (scheduler(&director).ok()? == "lc").then_some(())
-    })?;
-    fs::write(&path, "[[service]]\n")?;
-    director.daemon().signal(Signal::SIGHUP)?;
-    wait::until("the complaint", Duration::from_secs(20), || {
-        let events = director.viaduct(&["show", "events"]).ok()?;
-        events.contains("was not applied").then_some(())
-    })?;
-    ensure!(scheduler(&director)? == "lc");
     Ok(())
 }
 
