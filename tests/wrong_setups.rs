@@ -124,6 +124,43 @@ fn a_real_server_that_does_not_take_what_is_forwarded_is_found() -> Result<()> {
 }
 
 #[test]
+fn a_check_through_the_vip_finds_a_server_without_it_before_any_client_does() -> Result<()> {
+    let site = Site::new("throughvip", 2, 0)?;
+    let _servers: Vec<Backend> =
+        site.reals.iter().map(|real| Backend::http(real, "[::]:80")).collect::<Result<_>>()?;
+    for vip in ["192.0.2.10", "2001:db8::10"] {
+        site.answer_directly(&site.reals[0], vip)?;
+    }
+    let web = config("dr", &["10.0.0.11", "10.0.0.12"]);
+    let through = |text: &str| {
+        text.replace(
+            "interval = \"500ms\"",
+            "interval = \"500ms\"\ntimeout = \"500ms\"\nthrough = \"vip\"",
+        )
+    };
+    let web6 = web
+        .replace("\"web\"", "\"web6\"")
+        .replace("192.0.2.10", "[2001:db8::10]")
+        .replace("10.0.0.11", "[2001:db8:a::11]")
+        .replace("10.0.0.12", "[2001:db8:a::12]");
+    let config = format!("{}{}", through(&web), through(&web6));
+    let director = Director::start(&site.director, Path::new(BINARY), Some(&config))?;
+    until_said(&director, &["10.0.0.12:80 is down"])?;
+    until_said(&director, &["[2001:db8:a::12]:80 is down"])?;
+    for vip in ["192.0.2.10", "2001:db8::10"] {
+        site.answer_directly(&site.reals[1], vip)?;
+    }
+    until_said(&director, &["10.0.0.12:80 is up"])?;
+    until_said(&director, &["[2001:db8:a::12]:80 is up"])?;
+    let events = director.viaduct(&["show", "events"])?;
+    ensure!(!events.contains(".11:80 is down") && !events.contains("::11]:80 is down"), "{events}");
+    for _ in 0..4 {
+        site.client.run_ok(&["curl", "-sS", "--max-time", "5", URL])?;
+    }
+    Ok(())
+}
+
+#[test]
 fn a_tunnel_server_that_drops_what_is_tunnelled_is_found() -> Result<()> {
     let site = Site::new("notunnel", 0, 1)?;
     let _server = Backend::http(&site.remotes[0], "[::]:80")?;

@@ -7,9 +7,11 @@ use crate::events::{Event, Kind, Severity};
 use crate::health::probe::Target;
 use crate::health::task::{Checker, News, Report};
 use crate::health::{CheckSpec, Health};
-use crate::model::{Check, CheckPath, Document, Real, Service, VirtualAddress};
+use crate::host::Watch;
+use crate::host::probe_routes::{ProbeRoutes, Way};
+use crate::model::{Check, CheckPath, Document, Method, Real, Service, VirtualAddress};
 use crate::time::TimeKeeper;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
@@ -20,15 +22,25 @@ pub(super) async fn run(
     clocks: TimeKeeper,
     mut news: mpsc::Receiver<News>,
     mut document: watch::Receiver<Arc<Document>>,
+    mut host: Watch,
     inbox: mpsc::Sender<Message>,
 ) {
+    let mut routes = ProbeRoutes::open().await;
     loop {
         let current = Arc::clone(&document.borrow_and_update());
-        checker.replace(specs(&current)).await;
+        let ways = through_vip(&current);
+        let marks = routes.follow(&ways, &host.state()).await;
+        checker.replace(specs(&current, &marks)).await;
         loop {
             tokio::select! {
                 changed = document.changed() => match changed {
                     Ok(()) => break,
+                    Err(_) => return,
+                },
+                // An interface may have come that a check goes out of.
+                changed = host.changed() => match changed {
+                    Ok(_) if ways.is_empty() => {}
+                    Ok(picture) => if routes.follow(&ways, &picture).await != marks { break },
                     Err(_) => return,
                 },
                 found = news.recv() => {
@@ -47,7 +59,7 @@ pub(super) async fn run(
 }
 
 /// The checks that a document asks for.
-fn specs(document: &Document) -> BTreeMap<RealKey, CheckSpec> {
+fn specs(document: &Document, marks: &BTreeMap<Way, u32>) -> BTreeMap<RealKey, CheckSpec> {
     let mut specs = BTreeMap::new();
     for service in &document.services {
         // Servers of one service share the check that they have in common.
@@ -58,7 +70,7 @@ fn specs(document: &Document) -> BTreeMap<RealKey, CheckSpec> {
                 None => shared.clone(),
             };
             if let Some(check) = check {
-                let target = Arc::new(target(service, real, &check));
+                let target = Arc::new(target(service, real, &check, marks));
                 let spec = CheckSpec { check, target, known: Health::Untested };
                 specs.insert((service.address, real.address), spec);
             }
@@ -67,20 +79,41 @@ fn specs(document: &Document) -> BTreeMap<RealKey, CheckSpec> {
     specs
 }
 
-fn target(service: &Service, real: &Real, check: &Check) -> Target {
+/// The VIP on each real server that a check wants to reach as clients do.
+fn through_vip(document: &Document) -> BTreeSet<Way> {
+    let services = document.services.iter();
+    let ways = services.flat_map(|service| {
+        service.reals.iter().filter_map(|real| {
+            let check = service.check_of(real)?;
+            way(service, real, check)
+        })
+    });
+    ways.collect()
+}
+
+/// With direct routing alone a real server can be asked at the VIP.
+fn way(service: &Service, real: &Real, check: &Check) -> Option<Way> {
+    let direct = matches!(service.method_of(real), Method::DirectRouting);
+    let vip = service.address.ip().filter(|_| direct && check.through == CheckPath::Vip)?;
+    Some((vip, real.address.ip()))
+}
+
+fn target(service: &Service, real: &Real, check: &Check, marks: &BTreeMap<Way, u32>) -> Target {
     let vip = match service.address {
         VirtualAddress::Socket { address, .. } => Some(address),
         VirtualAddress::Mark { .. } => None,
     };
-    let usual = match check.through {
-        CheckPath::Direct => real.address,
-        CheckPath::Vip => vip.unwrap_or(real.address),
+    let mark = way(service, real, check).and_then(|way| marks.get(&way).copied());
+    let usual = match (mark, vip) {
+        (Some(_), Some(vip)) => vip,
+        (_, _) => real.address,
     };
     // A server of a service with all ports is asked on the port that the check names.
     let port = check.port.unwrap_or(usual.port());
     let address = SocketAddr::new(check.address.unwrap_or(usual.ip()), port);
     Target {
         source: check.source,
+        mark,
         service: service.name.clone(),
         vip,
         real: real.address,

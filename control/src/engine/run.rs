@@ -158,7 +158,14 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     let (checker, news) = Checker::start(node.unwrap_or_else(|| settings.host.clone()));
     let (clock_keeper, notices) = TimeKeeper::start();
     let (checks, times) = (checker.clone(), clock_keeper.clone());
-    tokio::spawn(checks::run(checks, times, news, followed.clone(), inbox.clone()));
+    tokio::spawn(checks::run(
+        checks,
+        times,
+        news,
+        followed.clone(),
+        host_watch.clone(),
+        inbox.clone(),
+    ));
     let times = clock_keeper.clone();
     tokio::spawn(clocks::run(times, notices, followed.clone(), inbox.clone()));
     let counters = Arc::clone(&dataplane);

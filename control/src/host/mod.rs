@@ -6,6 +6,7 @@
 
 mod dump;
 mod hops;
+pub mod probe_routes;
 pub mod stack;
 mod state;
 mod watch;

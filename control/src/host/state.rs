@@ -87,7 +87,7 @@ impl HostState {
     }
 
     /// The route that the host would take.
-    fn route_to(&self, destination: &IpAddr) -> Option<&Route> {
+    pub(crate) fn route_to(&self, destination: &IpAddr) -> Option<&Route> {
         let fitting = self.routes.iter().filter(|route| route.prefix.contains(destination));
         fitting.min_by_key(|route| (std::cmp::Reverse(route.prefix.length), route.metric))
     }

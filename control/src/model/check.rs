@@ -71,7 +71,9 @@ pub enum CheckPath {
     /// To the real server's own address.
     #[default]
     Direct,
-    /// To the VIP, through the forwarding path to that real server.
+    /// To the VIP on that real server, as clients' packets reach it. With direct routing alone: with NAT
+    /// the real server's own address is what clients' packets are sent to, and a tunnel's far end is
+    /// watched by what becomes of its connections.
     Vip,
 }
 
