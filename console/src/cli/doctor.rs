@@ -58,8 +58,8 @@ fn daemon(client: &Client) -> Vec<Finding> {
             return vec![finding("daemon", Grade::Warning, error.to_string(), advice)];
         }
     };
-    let (services, reals) = (status.services, status.reals);
-    let found = format!("runs {services} services with {reals} real servers");
+    let services = print::count(status.services, "service");
+    let found = format!("runs {services} with {}", print::count(status.reals, "real server"));
     let mut all = vec![match status.store_trouble {
         None => finding("daemon", Grade::Good, found, String::new()),
         Some(trouble) => finding("daemon", Grade::Error, format!("refuses changes: {trouble}"), {

@@ -1,6 +1,6 @@
 //! What the kernel says of this host: files of /proc and /sys, and whether it takes our programs.
 
-use crate::host::{HostError, Watch};
+use crate::host::{HostError, Watch, stack};
 use dataplane::io::{kernel_clock, steer::Steering};
 use nix::sys::resource::{Resource, getrlimit};
 use std::fs;
@@ -78,7 +78,8 @@ impl Facts {
 /// When the kernel does not list its interfaces. What else cannot be read counts as absent.
 pub async fn gather(state: &Path) -> Result<Facts, HostError> {
     let picture = Watch::once().await?;
-    let interfaces = picture.ethernet().map(|(_, link)| {
+    let of_host = picture.ethernet().filter(|(_, link)| link.name != stack::NAME);
+    let interfaces = of_host.map(|(_, link)| {
         let folder = Path::new("/sys/class/net").join(&link.name);
         let driver = fs::read_link(folder.join("device/driver")).ok();
         let driver = driver.and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));

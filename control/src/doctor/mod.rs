@@ -248,7 +248,10 @@ fn interface(one: &Interface) -> Finding {
         (Grade::Advice, format!("it is switched off: ip link set {} up", one.name))
     } else if !one.carrier {
         (Grade::Warning, "it has no carrier: is the cable in?".to_owned())
-    } else if one.queues == 1 && one.speed.is_some_and(|speed| speed >= 10_000) {
+    } else if one.queues == 1
+        && one.driver.is_some()
+        && one.speed.is_some_and(|speed| speed >= 10_000)
+    {
         (
             Grade::Advice,
             format!("more queues use more processors: ethtool -L {} combined N", one.name),

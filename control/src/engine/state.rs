@@ -394,17 +394,18 @@ impl State {
 
     /// Whether a service has its quorum, with the band between losing and gaining it.
     fn update_quorum(&mut self, service: &Service) {
+        let is_down = self.situation.down.contains(&service.address);
         let live = service.reals.iter().filter(|real| {
             let key = (service.address, real.address);
             let checked = service.check_of(real).is_some();
-            let up = !checked || self.health.get(&key).is_none_or(|health| health.up);
+            // Servers that nobody has asked yet are trusted, but they bring no dead service back.
+            let up = !checked || self.health.get(&key).map_or(!is_down, |health| health.up);
             up && !self.maintenance.contains_key(&key)
         });
         let count: u64 = match service.quorum.unit {
             QuorumUnit::Servers => live.filter(|real| real.weight > 0).count() as u64,
             QuorumUnit::Weight => live.map(|real| u64::from(real.weight)).sum(),
         };
-        let is_down = self.situation.down.contains(&service.address);
         let needed = if is_down { service.quorum.recover } else { service.quorum.minimum };
         if count >= u64::from(needed) {
             self.situation.down.remove(&service.address);

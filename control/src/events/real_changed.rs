@@ -48,6 +48,9 @@ pub(super) fn up(
     state.health.insert(real, HealthView { up: true, reason, since, agent, warming_since });
     if was_down {
         state.record_of(senses.now, (Severity::Info, Kind::RealUp), &real, text, out);
+    }
+    // The first word about a new server may be what a dead service waits for.
+    if was_down || state.situation.down.contains(&real.0) {
         republish(state, senses, out);
     }
 }

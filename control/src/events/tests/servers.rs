@@ -84,6 +84,7 @@ fn a_quorum_is_lost_and_gained_at_different_counts() {
     });
     let mut director = Director::new(Some(document));
     let owned = |director: &Director| director.table.owned(&[192, 0, 2, 1].into()).is_some();
+    (1..=3).for_each(|last| up(&mut director, last));
     down(&mut director, 1);
     assert!(owned(&director), "two are enough to stay");
     down(&mut director, 2);
@@ -228,4 +229,18 @@ fn a_removed_server_is_forgotten_two_minutes_after_its_last_connection() {
     assert_eq!(director.state.ids.parked().count(), 1);
     director.pass(10);
     assert_eq!(director.state.ids.parked().count(), 0);
+}
+
+#[test]
+fn a_server_that_nobody_has_asked_yet_brings_no_dead_service_back() {
+    let mut director = Director::new(Some(web(&[1])));
+    down(&mut director, 1);
+    assert_eq!(director.said(Kind::ServiceDown).len(), 1);
+    let ticket = director.apply(&web(&[1, 2]), None);
+    director.store_works();
+    assert!(director.refused(ticket).is_none());
+    assert!(director.said(Kind::ServiceUp).is_empty(), "not asked yet");
+    up(&mut director, 2);
+    assert_eq!(director.said(Kind::ServiceUp).len(), 1);
+    assert!(director.said(Kind::RealUp).is_empty(), "it never was down");
 }
