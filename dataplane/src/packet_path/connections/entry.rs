@@ -328,6 +328,15 @@ impl Entry {
             .map_err(Meta::unpack)
     }
 
+    /// Marks it removed. `false` when it was so already.
+    pub(super) fn die(&self) -> bool {
+        self.update_meta(|meta| {
+            let alive = !meta.flags.has(Flags::DEAD);
+            alive.then(|| Meta { flags: meta.flags.with(Flags::DEAD), ..meta })
+        })
+        .is_ok()
+    }
+
     /// The client's address.
     #[inline(always)]
     pub fn client(&self) -> Address {

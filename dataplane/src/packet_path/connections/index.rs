@@ -126,6 +126,13 @@ impl Index {
         Self { buckets: buckets.into_boxed_slice() }
     }
 
+    /// Whether no key is stored, and none is noted as stored elsewhere.
+    #[cfg(test)]
+    pub fn is_empty(&self) -> bool {
+        let is_zero = |word: &AtomicU64| word.load(Ordering::SeqCst) == 0;
+        self.buckets.iter().all(|bucket| is_zero(&bucket.book) && bucket.cells.iter().all(is_zero))
+    }
+
     /// Bytes of memory.
     pub fn memory(&self) -> usize {
         size_of_val(&*self.buckets)

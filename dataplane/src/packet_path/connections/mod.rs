@@ -302,9 +302,15 @@ impl Connections {
         let wants_reply = !new.flags.has(Flags::TEMPLATE) && !new.flags.has(Flags::NO_CLIENT_PORT);
         let flags = if wants_reply { new.flags.with(Flags::REPLY_INDEXED) } else { new.flags };
         entry.write(&NewConnection { flags, ..*new }, now);
+        // Before anybody can find the entry: who removes it at once sets an earlier alarm.
+        self.wake[slot.0 as usize].store(alarm(now.after(new.timeout)), Relaxed);
         let stored = self.index_both(slot, entry, wants_reply, reals);
         if stored.is_err() {
-            entry.update_meta(|m| Some(Meta { flags: m.flags.with(Flags::DEAD), ..m })).ok();
+            self.wake[slot.0 as usize].store(ASLEEP, Relaxed);
+            if !entry.die() {
+                // Somebody found it at once, removed it and took it off the count.
+                self.live.fetch_add(1, Relaxed);
+            }
             self.pool.retire(owned, slot);
             return stored.map(|()| slot);
         }
@@ -312,7 +318,6 @@ impl Connections {
             self.without_client_port.fetch_add(1, Relaxed);
         }
         self.live.fetch_add(1, Relaxed);
-        self.wake[slot.0 as usize].store(alarm(now.after(new.timeout)), Relaxed);
         self.changed(slot);
         Ok(slot)
     }
@@ -355,11 +360,10 @@ impl Connections {
     #[must_use]
     pub fn remove(&self, slot: Slot, reals: &Reals, now: Tick) -> bool {
         let entry = self.entry(slot);
-        let died = entry.update_meta(|meta| {
-            (!meta.flags.has(Flags::DEAD))
-                .then(|| Meta { flags: meta.flags.with(Flags::DEAD), ..meta })
-        });
-        let Ok(meta) = died else { return false };
+        if !entry.die() {
+            return false;
+        }
+        let meta = entry.meta();
         let forward = self.hash(&Self::forward_tuple(entry));
         self.index.remove(forward, Candidate { slot, direction: Direction::Forward });
         if meta.flags.has(Flags::REPLY_INDEXED) {

@@ -3,6 +3,8 @@ use crate::table::{Method, Real, RealId};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
+mod race;
+
 const KEYS: HashKeys = HashKeys([0x1234_5678_9abc_def1, 3, 0xfedc_ba98_7654_3211, 77]);
 
 fn reals() -> Reals {
