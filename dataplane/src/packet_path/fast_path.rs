@@ -8,7 +8,7 @@
 //! Everything is compiled once for each family and protocol, so that the processor meets neither
 //! question again.
 
-use super::connections::{Connections, Direction, Entry, Flags, Guess, Meta, Via};
+use super::connections::{Connections, Direction, Entry, Flags, Guess, Via};
 use super::forward::{self, nat, nat::Rewrite};
 use super::frame::Segmentation;
 use super::ftp;
@@ -210,6 +210,29 @@ impl Sight {
         }
     }
 
+    /// As [`Sight::via_without_ado`], of a real server's packet.
+    #[cold]
+    fn reply_without_ado<const V6: bool, const PROTOCOL: u8>(
+        &self,
+        view: &View<'_>,
+        bytes: &[u8],
+        entry: &Entry,
+    ) -> Option<Via> {
+        let packet = self.packet::<V6, PROTOCOL>(bytes);
+        let (connections, reals) = (view.director.connections(), view.director.reals());
+        if !connections.is_entry(entry, Direction::Reply, &tuple(&packet), reals) {
+            return None;
+        }
+        let (meta, [_, virtual_port, ..]) = (entry.meta(), entry.ports());
+        let mere = meta.state == states::open_state(PROTOCOL)
+            && meta.via.rewrites_replies()
+            && meta.peer == 0
+            && !meta.flags.has(Flags::NO_OUTPUT)
+            && !meta.flags.has(Flags::SHIFTED)
+            && !PacketPath::is_ftp(meta, virtual_port);
+        mere.then_some(meta.via)
+    }
+
     /// The hash of the packet's tuple, when it was read.
     #[inline]
     pub fn hash(&self) -> Option<u64> {
@@ -332,7 +355,7 @@ impl PacketPath {
         Some(hop.port)
     }
 
-    /// The life of an ordinary packet from a real server, top to bottom.
+    /// The life of an ordinary packet from a real server, top to bottom. Plain NAT comes first.
     #[inline(always)]
     fn fast_reply_packet<const V6: bool, const PROTOCOL: u8>(
         &mut self,
@@ -344,37 +367,45 @@ impl PacketPath {
         let entry = sight.entry::<V6, PROTOCOL>(connections, Direction::Reply)?;
         let partial = frame.offload.partial_checksum;
         let bytes = frame.at_least_mut(l4::<V6>() + least::<PROTOCOL>())?;
-        let mut packet = sight.packet::<V6, PROTOCOL>(bytes);
-        let reals = view.director.reals();
-        if !connections.is_entry(entry, Direction::Reply, &tuple(&packet), reals) {
-            return None;
+        let packet = sight.packet::<V6, PROTOCOL>(bytes);
+        let [_, virtual_port, ..] = entry.ports();
+        let control = PROTOCOL == ip::TCP && virtual_port == ftp::CONTROL;
+        let (real, open) =
+            (view.director.reals().address(entry.real()), states::open_state(PROTOCOL));
+        if !control && entry.is_nat_from_real(&tuple(&packet), real, open) {
+            return self.fast_send_to_client(view, (bytes, partial), packet, entry, Via::Nat);
         }
+        let via = sight.reply_without_ado::<V6, PROTOCOL>(view, bytes, entry)?;
+        self.fast_send_to_client(view, (bytes, partial), packet, entry, via)
+    }
+
+    /// Sends an ordinary packet of a known connection to its client.
+    #[inline(always)]
+    fn fast_send_to_client(
+        &mut self,
+        view: &View<'_>,
+        (bytes, partial): (&mut [u8], bool),
+        mut packet: Packet,
+        entry: &Entry,
+        via: Via,
+    ) -> Option<PortId> {
         let [client_port, virtual_port, ..] = entry.ports();
-        let meta = entry.meta();
-        if meta.state != states::open_state(PROTOCOL) || !is_mere_reply(meta, virtual_port) {
-            return None;
-        }
-        let client = entry.client();
+        let client = if via == Via::FullNat { entry.client() } else { packet.destination };
         let hop = self.hop_cache.get(view.hops, client).filter(|hop| hop.vlan.is_none())?;
-        let timeout = timeout(view, PROTOCOL);
+        let timeout = timeout(view, packet.protocol);
         if !passes(bytes, &packet, hop.mtu) || !entry.renew(view.now, timeout, 0) {
             return None;
         }
         self.counters.count_out(entry.real(), packet.ip_length());
-        if PROTOCOL == ip::UDP {
+        if packet.protocol == ip::UDP {
             assure(*view, entry);
         }
-        let mut new = Rewrite {
-            source: Some((entry.virtual_address(), virtual_port)),
-            destination: None,
-            hops: 1,
-        };
-        if meta.via == Via::FullNat {
+        let source = Some((entry.virtual_address_in(packet.is_v4()), virtual_port));
+        let mut new = Rewrite { source, destination: None, hops: 1 };
+        if via == Via::FullNat {
             new.destination = Some((client, client_port));
-            nat::rewrite_bytes(bytes, partial, &mut packet, new);
-        } else {
-            nat::rewrite_bytes(bytes, partial, &mut packet, new);
         }
+        nat::rewrite_bytes(bytes, partial, &mut packet, new);
         forward::write_macs(bytes, hop);
         Some(hop.port)
     }
@@ -390,14 +421,4 @@ fn timeout(view: &View<'_>, protocol: u8) -> Ticks {
 #[inline(always)]
 fn passes(bytes: &[u8], packet: &Packet, mtu: u16) -> bool {
     packet.ip_length() <= usize::from(mtu) && forward::may_hop(bytes, packet)
-}
-
-/// Whether all that a reply needs is new addresses.
-#[inline(always)]
-fn is_mere_reply(meta: Meta, virtual_port: u16) -> bool {
-    meta.via.rewrites_replies()
-        && meta.peer == 0
-        && !meta.flags.has(Flags::NO_OUTPUT)
-        && !meta.flags.has(Flags::SHIFTED)
-        && !PacketPath::is_ftp(meta, virtual_port)
 }

@@ -17,7 +17,7 @@ use std::net::IpAddr;
 /// routes, nothing else.
 #[derive(Debug)]
 pub(super) struct HopCache {
-    places: Box<[Option<(Address, Hop)>]>,
+    places: Box<[Option<(Address, Hop)>; CACHED]>,
     generation: u64,
 }
 
@@ -25,7 +25,7 @@ const CACHED: usize = 1024;
 
 impl Default for HopCache {
     fn default() -> Self {
-        Self { places: vec![None; CACHED].into_boxed_slice(), generation: 0 }
+        Self { places: Box::new([None; CACHED]), generation: 0 }
     }
 }
 

@@ -349,6 +349,12 @@ impl Entry {
         Address(self.end(0))
     }
 
+    /// The virtual address of an entry of this family: of an IPv4 one, a single load.
+    #[inline(always)]
+    pub fn virtual_address_in(&self, v4: bool) -> Address {
+        if v4 { Address::v4(self.word(0) as u32) } else { self.virtual_address() }
+    }
+
     /// Client, virtual, real and local port.
     #[inline(always)]
     pub fn ports(&self) -> [u16; 4] {
@@ -425,6 +431,27 @@ impl Entry {
         const MORE: u64 = 0xff00 | 7;
         let wanted = identity(tuple) | Via::Nat as u64 | u64::from(state) << 8;
         self.has_ends(tuple) && self.word(7) & (IDENTITY | MORE) == wanted
+    }
+
+    /// Whether a packet from the real server at this address belongs to it, it is under plain NAT,
+    /// in this state, and nothing else is to be done to the packet: no shifting, no return by MAC.
+    #[inline(always)]
+    pub(in crate::packet_path) fn is_nat_from_real(
+        &self,
+        tuple: &Tuple,
+        real: Address,
+        state: u8,
+    ) -> bool {
+        const FLAGS: u16 = Flags::NO_OUTPUT.0 | Flags::SHIFTED.0;
+        const PEER: u64 = 0xffff << 48;
+        const MORE: u64 = PEER | (FLAGS as u64) << 32 | 0xff00 | 7;
+        let wanted = identity(tuple) | Via::Nat as u64 | u64::from(state) << 8;
+        // Real port and client port.
+        let ports = u32::from(tuple.source_port) << 16 | u32::from(tuple.destination_port);
+        (self.word(4) >> 16) as u32 == ports
+            && self.word(7) & (IDENTITY | MORE) == wanted
+            && self.has_client(tuple.destination)
+            && real == tuple.source
     }
 
     /// Whether client, virtual address and their ports are the tuple's. [`identity`] tells the
