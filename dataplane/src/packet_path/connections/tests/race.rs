@@ -54,7 +54,7 @@ impl Arena {
                 Some((slot, direction)) => {
                     assert_eq!(direction, Direction::Forward);
                     found.push((slot, tuple));
-                    if random() % 3 == 0 {
+                    if random().is_multiple_of(3) {
                         self.remove(slot, client, now);
                     }
                 }
