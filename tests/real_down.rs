@@ -148,3 +148,49 @@ scheduler = "rr"
     servers[1].start()?;
     until_only(&site, &["real1", "real2"])
 }
+
+#[test]
+fn connections_of_a_dead_server_are_reset_at_both_ends_where_the_check_says_so() -> Result<()> {
+    let site = Site::new("resets", 1, 0)?;
+    let server = Backend::http(&site.reals[0], "[::]:80")?;
+    let alive = site.director.directory().join("alive");
+    std::fs::write(&alive, "")?;
+    let config = format!(
+        r#"
+[[service]]
+name = "web"
+address = "192.0.2.10:80"
+  [service.check]
+  type = "script"
+  command = ["/usr/bin/test", "-e", "{}"]
+  interval = "500ms"
+  rise = 1
+  fall = 1
+  connections = "reset"
+  [[service.real]]
+  address = "10.0.0.11:80"
+"#,
+        alive.display()
+    );
+    let director = Director::start(&site.director, Path::new(BINARY), Some(&config))?;
+    until_only(&site, &["real1"])?;
+    let url = "http://192.0.2.10/bytes/60000000";
+    let slow = ["curl", "-sS", "-o", "/dev/null", "--limit-rate", "100k", "--max-time", "90", url];
+    let download = site.client.spawn(harness::host::command(&slow)?)?;
+    let established =
+        || site.reals[0].run_ok(&["ss", "-Htn", "state", "established", "sport", "80"]);
+    wait::until_ok("the download to begin", Duration::from_secs(20), || {
+        ensure!(!established()?.is_empty(), "nothing yet");
+        Ok(())
+    })?;
+    std::fs::remove_file(&alive)?;
+    let ended = download.finish(Duration::from_secs(60))?;
+    ensure!(ended.status.code() == Some(56), "not a reset: {ended}");
+    wait::until_ok("the server to be told", Duration::from_secs(20), || {
+        let left = established()?;
+        ensure!(left.is_empty(), "{left}");
+        Ok(())
+    })?;
+    ensure!(server.is_up() && events(&director, "real_down")? == 1);
+    Ok(())
+}

@@ -58,6 +58,8 @@ pub enum Action {
     },
     /// End the connections to a real server.
     EndConnections(RealId),
+    /// Reset both ends of the connections to a real server.
+    ResetConnections(RealId),
     /// Let lblc and lblcr forget the destinations that nobody asked for lately.
     ForgetDestinations,
     /// Tell the caller.

@@ -72,7 +72,10 @@ impl World {
                 self.attachments.remove(&port);
             }
             Action::Resolve { link, address } => self.host.resolve(link, address),
-            Action::EndConnections(real) => self.end_connections(real),
+            Action::EndConnections(real) => self.each_page(real, |slots| self.dataplane.end(slots)),
+            Action::ResetConnections(real) => {
+                self.each_page(real, |slots| self.dataplane.reset(slots));
+            }
             Action::ForgetDestinations => {
                 self.dataplane.director().expire_schedulers(dataplane::worker::now());
             }
@@ -203,15 +206,15 @@ impl World {
         status
     }
 
-    /// Ends all connections to a real server, a page at a time.
-    fn end_connections(&self, real: RealId) {
+    /// Does something to all connections of a real server, a page at a time.
+    fn each_page(&self, real: RealId, act: impl Fn(Vec<Slot>)) {
         let mut from = 0;
         loop {
             let page = self.dataplane.connections(from, PAGE);
             let of_real = page.connections.iter().filter(|connection| connection.real == real);
             let slots: Vec<Slot> = of_real.map(|connection| connection.slot).collect();
             if !slots.is_empty() {
-                self.dataplane.end(slots);
+                act(slots);
             }
             match page.next {
                 Some(next) => from = next,

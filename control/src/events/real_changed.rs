@@ -110,12 +110,11 @@ fn service_of(state: &State, real: &RealKey) -> Option<Arc<Service>> {
 /// What becomes of the connections of a server that died.
 fn end_connections(state: &State, service: &Service, real: &RealKey, out: &mut Vec<Action>) {
     let check = service.real(&real.1).and_then(|real| service.check_of(real));
-    let ends = match check.map(|check| check.connections) {
-        Some(ConnectionsOnDown::Reset | ConnectionsOnDown::Reschedule) => true,
-        Some(ConnectionsOnDown::Keep) | None => false,
-    };
-    if let Some(id) = state.ids.real_id(real).filter(|_| ends) {
-        out.push(Action::EndConnections(id));
+    let Some(id) = state.ids.real_id(real) else { return };
+    match check.map(|check| check.connections) {
+        Some(ConnectionsOnDown::Reset) => out.push(Action::ResetConnections(id)),
+        Some(ConnectionsOnDown::Reschedule) => out.push(Action::EndConnections(id)),
+        Some(ConnectionsOnDown::Keep) | None => {}
     }
 }
 

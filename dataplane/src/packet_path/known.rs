@@ -1,6 +1,6 @@
 //! Packets of known connections: state, timer, counters, and on their way.
 
-use super::connections::{Entry, Flags, Meta, Slot, Via};
+use super::connections::{Direction, Entry, Flags, Meta, Slot, Via};
 use super::forward::{self, nat::Rewrite};
 use super::ftp;
 use super::parse::Packet;
@@ -57,6 +57,13 @@ impl PacketPath {
         let director = view.director;
         let entry = director.connections().entry(slot);
         let meta = entry.meta();
+        if meta.flags.has(Flags::DOOMED) {
+            if states::is_new_request(packet.protocol, packet.flags) {
+                director.end(slot, view.now);
+                return self.open(view, frame, *packet);
+            }
+            return self.last_packet(view, frame, packet, (slot, Direction::Forward));
+        }
         let real = view.table.real(entry.real());
         if states::is_new_request(packet.protocol, packet.flags)
             && self.gives_way(view, entry, meta, real.map(|(_, real)| real))
@@ -167,6 +174,9 @@ impl PacketPath {
         let director = view.director;
         let entry = director.connections().entry(slot);
         let meta = entry.meta();
+        if meta.flags.has(Flags::DOOMED) {
+            return self.last_packet(view, frame, packet, (slot, Direction::Reply));
+        }
         if !meta.via.rewrites_replies() {
             // A direct-routing reply that happens to pass here is the host's to route.
             self.track(view, slot, packet, false);

@@ -11,6 +11,7 @@ mod client_address;
 pub mod connections;
 pub mod counters;
 pub mod director;
+mod doomed;
 mod egress;
 pub mod explain;
 mod fast_path;

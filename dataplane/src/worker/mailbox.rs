@@ -19,6 +19,8 @@ pub(super) enum Command {
     Detach(PortId),
     /// End these connections.
     End(Vec<Slot>),
+    /// Reset both ends of these connections.
+    Doom(Vec<Slot>),
     /// Leave the loop.
     Stop,
 }
@@ -29,6 +31,7 @@ impl fmt::Debug for Command {
             Self::Attach(id, _) => write!(f, "Attach({id:?})"),
             Self::Detach(id) => write!(f, "Detach({id:?})"),
             Self::End(slots) => write!(f, "End({})", slots.len()),
+            Self::Doom(slots) => write!(f, "Doom({})", slots.len()),
             Self::Stop => f.write_str("Stop"),
         }
     }

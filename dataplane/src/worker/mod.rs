@@ -116,6 +116,13 @@ impl Dataplane {
         taken
     }
 
+    /// Has both ends of connections reset, with the next packet of either.
+    pub fn reset(&self, slots: Vec<Slot>) {
+        if let Some(worker) = self.workers.first() {
+            worker.mailbox.send(Command::Doom(slots));
+        }
+    }
+
     /// Ends connections, without telling their ends.
     pub fn end(&self, slots: Vec<Slot>) {
         if let Some(worker) = self.workers.first() {

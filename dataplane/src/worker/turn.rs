@@ -80,6 +80,10 @@ impl Worker {
                         self.path.end(slot, now);
                     }
                 }
+                Command::Doom(slots) => {
+                    let now = clock::now();
+                    slots.into_iter().for_each(|slot| self.path.director().doom(slot, now));
+                }
                 Command::Stop => return false,
             }
         }

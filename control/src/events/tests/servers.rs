@@ -55,8 +55,8 @@ fn connections_of_a_dead_server_are_ended_where_the_check_says_so() {
     let mut ended = Director::new(Some(document));
     down(&mut ended, 1);
     let id = ended.state.ids.real_id(&(vip(), rip(1))).expect("there");
-    let ends = |action: &Action| matches!(action, Action::EndConnections(of) if *of == id);
-    assert!(ended.others.iter().any(ends));
+    let resets = |action: &Action| matches!(action, Action::ResetConnections(of) if *of == id);
+    assert!(ended.others.iter().any(resets));
 }
 
 #[test]

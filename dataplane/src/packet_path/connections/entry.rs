@@ -75,6 +75,8 @@ impl Flags {
     pub const DEAD: Self = Self(128);
     /// Has an index entry for replies.
     pub const REPLY_INDEXED: Self = Self(256);
+    /// Both ends are reset with the next packet.
+    pub const DOOMED: Self = Self(512);
 
     /// Whether all bits of `other` are set.
     #[inline]

@@ -76,3 +76,55 @@ fn handshakes_are_counted_when_they_end() {
     net.arrive(OUTSIDE, &tcp((client(), vip()), "A", b""));
     assert_eq!(handshakes(&net), first, "half of it is enough");
 }
+
+/// Sequence number, acknowledgement and flags of a TCP segment behind plain headers.
+fn numbers(frame: &[u8]) -> (u32, u32, u8) {
+    let at = |at: usize| u32::from_be_bytes(frame[34 + at..38 + at].try_into().unwrap());
+    (at(4), at(8), frame[34 + 13])
+}
+
+/// A NAT connection that was opened and then doomed.
+fn doomed() -> Network {
+    let mut net = network(NAT);
+    net.arrive(OUTSIDE, &tcp((client(), vip()), "S", b""));
+    net.arrive(INSIDE, &tcp((("10.0.0.13", 8080), client()), "SA", b""));
+    net.arrive(OUTSIDE, &tcp((client(), vip()), "A", b""));
+    let page = net.director.connections().page(0, 10, net.director.reals(), net.now);
+    assert_eq!(page.connections.len(), 1);
+    net.director.doom(page.connections[0].slot, net.now);
+    net
+}
+
+#[test]
+fn a_packet_of_either_end_of_a_doomed_connection_resets_both() {
+    const RST: u8 = 4;
+    let from_server = tcp((("10.0.0.13", 8080), client()), "A", b"more of the page");
+    let from_client = tcp((client(), vip()), "A", b"more of the question");
+    for (port, packet) in [(INSIDE, from_server), (OUTSIDE, from_client)] {
+        let mut net = doomed();
+        let (sequence, acknowledged, _) = numbers(&packet);
+        let (_, left) = net.arrive(port, &packet);
+        assert_eq!(left.len(), 2, "one for each end");
+        for reset in &left {
+            assert_sound(&reset.bytes[14..]);
+            let (number, _, flags) = numbers(&reset.bytes);
+            assert_eq!(flags & RST, RST);
+            // Onward with the packet's own number, back with the one that its sender expects.
+            let onward = reset.port != port;
+            assert_eq!(number, if onward { sequence } else { acknowledged });
+        }
+        let mut ends: Vec<String> = left.iter().map(|reset| ends(&reset.bytes)).collect();
+        ends.sort();
+        let client_s = if port == INSIDE { "10.0.0.13:8080" } else { VIP4 };
+        assert!(ends.iter().any(|text| text.contains(client_s)), "{ends:?}");
+        assert_eq!(net.director.connections().len(), 0);
+    }
+}
+
+#[test]
+fn a_client_that_begins_anew_on_a_doomed_connection_is_served() {
+    let mut net = doomed();
+    let (verdict, _) = net.arrive(OUTSIDE, &tcp((client(), vip()), "S", b""));
+    assert_eq!(verdict, Verdict::Send(INSIDE));
+    assert_eq!(net.director.connections().len(), 1);
+}
