@@ -18,7 +18,7 @@ pub mod tap;
 mod tests;
 pub mod xdp;
 
-pub use advice::{huge_pages, prefetch};
+pub use advice::{Precedence, huge_pages, prefetch, run_before_everyday_threads};
 pub use choose::{Attach, AttachError, Attachment, Backend, attach};
 
 use crate::packet_path::Frame;

@@ -2,7 +2,9 @@
 
 use super::clock;
 use super::mailbox::{Command, Mailbox};
-use crate::io::{BATCH, Batch, Port, Receive, Sent, Transmit};
+use crate::io::{
+    BATCH, Batch, Port, Precedence, Receive, Sent, Transmit, run_before_everyday_threads,
+};
 use crate::packet_path::{DropReason, Notice, PacketPath, Verdict, Verdicts, View};
 use crate::table::PortId;
 use arrayvec::ArrayVec;
@@ -58,6 +60,10 @@ impl Worker {
 
     /// Turns until told to stop.
     pub fn run(mut self) {
+        let precedence = run_before_everyday_threads();
+        if precedence != Precedence::RealTime {
+            tracing::info!(?precedence, "no real-time priority: overload may cost throughput");
+        }
         loop {
             if self.mailbox.is_waiting() && !self.obey() {
                 return;

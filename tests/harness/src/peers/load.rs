@@ -83,8 +83,21 @@ pub struct Wrk {
 /// # Errors
 /// When wrk ends badly.
 pub fn wrk(host: &Host, url: &str, connections: u32, seconds: u32) -> Result<Wrk> {
+    wrk_asking(host, &[url], connections, seconds)
+}
+
+/// The same with a new connection for each request.
+///
+/// # Errors
+/// When wrk ends badly.
+pub fn wrk_closing(host: &Host, url: &str, connections: u32, seconds: u32) -> Result<Wrk> {
+    wrk_asking(host, &["-H", "Connection: close", url], connections, seconds)
+}
+
+fn wrk_asking(host: &Host, request: &[&str], connections: u32, seconds: u32) -> Result<Wrk> {
     let (connections, duration) = (connections.to_string(), format!("{seconds}s"));
-    let arguments = ["wrk", "-t2", "-c", &connections, "-d", &duration, "--timeout", "10s", url];
+    let arguments = ["wrk", "-t2", "-c", &connections, "-d", &duration, "--timeout", "10s"];
+    let arguments = [&arguments, request].concat();
     let limit = Duration::from_secs(u64::from(seconds) + 60);
     let text = host.run_for(&arguments, limit)?.ok()?;
     let rate = number_after(&text, "Requests/sec:").with_context(|| text.clone())?;
