@@ -16,8 +16,10 @@
 #![allow(missing_docs)]
 
 mod chart;
+mod guest;
 mod packets;
 mod report;
+mod start;
 mod tcp;
 
 use anyhow::{Context, Result, bail};
@@ -34,8 +36,15 @@ pub struct Plan {
     pub seconds: u64,
 }
 
-const SECTIONS: &[(&str, fn(&Plan) -> Result<Report>)] =
-    &[("packets", packets::measure), ("tcp", tcp::measure)];
+/// Measures one section.
+type Section = fn(&Plan) -> Result<Report>;
+
+const SECTIONS: &[(&str, Section)] = &[
+    ("packets", packets::measure),
+    ("tcp", tcp::measure),
+    ("start", start::measure),
+    ("guest", guest::measure),
+];
 
 fn main() -> Result<()> {
     let mut plan = Plan { rounds: 3, seconds: 2 };

@@ -1,6 +1,6 @@
 //! Which interfaces are attached as which port.
 
-use crate::host::HostState;
+use crate::host::{HostState, Link};
 use crate::model::{AttachedBy, Document};
 use dataplane::table::PortId;
 use serde::{Deserialize, Serialize};
@@ -27,6 +27,8 @@ pub struct Place {
     pub index: u32,
     /// The backend that the document asks for.
     pub wanted: AttachedBy,
+    /// Its MTU in bytes: buffers are made for it, so another one means opening it again.
+    pub mtu: u32,
     /// What came of it.
     pub status: PortStatus,
 }
@@ -85,7 +87,7 @@ impl Ports {
         let mut changes = PortChanges::default();
         for (id, place) in numbered(&mut self.places) {
             let Some(port) = place else { continue };
-            let stays = wanted.get(&port.index) == Some(&(port.name.clone(), port.wanted));
+            let stays = wanted.get(&port.index).is_some_and(|wanted| wanted.is(port));
             if !stays {
                 changes.detach.push(id);
                 *place = None;
@@ -94,10 +96,10 @@ impl Ports {
                 changes.attach.push((id, port.name.clone(), port.wanted));
             }
         }
-        for (index, (name, backend)) in wanted {
+        for (index, Wanted { name, backend, mtu }) in wanted {
             if !self.places.iter().flatten().any(|port| port.index == index) {
                 let status = PortStatus::Opening;
-                let place = Place { name: name.clone(), index, wanted: backend, status };
+                let place = Place { name: name.clone(), index, wanted: backend, mtu, status };
                 changes.attach.push((self.take_free(place), name, backend));
             }
         }
@@ -165,15 +167,32 @@ fn numbered(places: &mut [Option<Place>]) -> impl Iterator<Item = (PortId, &mut 
     all.filter_map(|(at, place)| Some((PortId(u16::try_from(at).ok()?), place)))
 }
 
+/// How an interface should be attached.
+struct Wanted {
+    name: String,
+    backend: AttachedBy,
+    mtu: u32,
+}
+
+impl Wanted {
+    /// Whether a port is like that already.
+    fn is(&self, port: &Place) -> bool {
+        (&self.name, self.backend, self.mtu) == (&port.name, port.wanted, port.mtu)
+    }
+}
+
 /// The interfaces to attach, by index. A document that names none means every Ethernet interface.
-fn wanted(document: &Document, host: &HostState) -> BTreeMap<u32, (String, AttachedBy)> {
+fn wanted(document: &Document, host: &HostState) -> BTreeMap<u32, Wanted> {
+    let attached = |name: &str, backend, mtu| Wanted { name: name.to_owned(), backend, mtu };
     if document.interfaces.is_empty() {
         let all = host.ethernet();
-        return all.map(|(index, link)| (index, (link.name.clone(), AttachedBy::Auto))).collect();
+        let auto = |link: &Link| attached(&link.name, AttachedBy::Auto, link.mtu);
+        return all.map(|(index, link)| (index, auto(link))).collect();
     }
     let named = document.interfaces.iter().filter_map(|interface| {
         let index = host.link_named(&interface.name)?;
-        Some((index, (interface.name.clone(), interface.backend)))
+        let mtu = host.links.get(&index)?.mtu;
+        Some((index, attached(&interface.name, interface.backend, mtu)))
     });
     named.collect()
 }
@@ -181,7 +200,6 @@ fn wanted(document: &Document, host: &HostState) -> BTreeMap<u32, (String, Attac
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::Link;
     use crate::model::Interface;
 
     fn host(links: &[(u32, &str)]) -> HostState {
@@ -238,6 +256,19 @@ mod tests {
         let changes = ports.arrange(&document, &host(&[(7, "a")]), Duration::ZERO);
         assert_eq!(changes.attach.len(), 1);
         assert_eq!(ports.get(PortId(0)).map(|place| place.index), Some(7));
+    }
+
+    #[test]
+    fn an_interface_with_another_mtu_is_opened_again() {
+        let mut ports = Ports::default();
+        let document = Document { interfaces: vec![interface("a")], ..Document::default() };
+        let mut host = host(&[(2, "a")]);
+        ports.arrange(&document, &host, Duration::ZERO);
+        host.links.get_mut(&2).unwrap().mtu = 9000;
+        let changes = ports.arrange(&document, &host, Duration::ZERO);
+        assert_eq!(changes.detach, [PortId(0)]);
+        assert_eq!(changes.attach, [(PortId(0), "a".into(), AttachedBy::Ring)]);
+        assert_eq!(ports.arrange(&document, &host, Duration::ZERO), PortChanges::default());
     }
 
     #[test]

@@ -41,7 +41,8 @@ pub struct Attach<'a> {
     pub interface: &'a str,
     /// What its frames are marked with.
     pub port: PortId,
-    /// The backend to use; `None` for the fastest that works.
+    /// The backend to use; `None` for the fastest that works. Where XDP sockets do not work, the
+    /// packet ring is used instead, and [`Attachment::reason`] says so.
     pub backend: Option<Backend>,
     /// How many workers share the interface's flows, at least 1.
     pub workers: usize,
@@ -144,18 +145,26 @@ struct Opened {
 
 type Guarded = Result<Guard, String>;
 
-/// Tries what was asked for, or one backend after the other.
+/// Tries what was asked for, or one backend after the other. An interface that cannot have the XDP
+/// sockets that it should have is better served another way than not at all.
 fn open(request: &Attach<'_>, index: u32, guard: &Guarded) -> Result<Opened, (Backend, io::Error)> {
-    if let Some(backend) = request.backend {
-        return open_as(backend, request, index, guard).map_err(|error| (backend, error));
-    }
-    let before = if link::is_virtual(request.interface) {
-        "a virtual interface, where super-frames pass only by packet sockets".to_owned()
-    } else {
-        match open_as(Backend::Xdp, request, index, guard) {
+    let before = match request.backend {
+        Some(backend @ (Backend::Ring | Backend::Pnet)) => {
+            return open_as(backend, request, index, guard).map_err(|error| (backend, error));
+        }
+        Some(backend @ (Backend::Xdp | Backend::XdpGeneric)) => {
+            match open_as(backend, request, index, guard) {
+                Ok(opened) => return Ok(opened),
+                Err(error) => format!("not {backend} as configured: {}", describe(&error)),
+            }
+        }
+        None if link::is_virtual(request.interface) => {
+            "a virtual interface, where super-frames pass only by packet sockets".to_owned()
+        }
+        None => match open_as(Backend::Xdp, request, index, guard) {
             Ok(opened) => return Ok(opened),
             Err(error) => format!("no XDP sockets: {}", describe(&error)),
-        }
+        },
     };
     let error = match open_as(Backend::Ring, request, index, guard) {
         Ok(opened) => return Ok(Opened { reason: before, ..opened }),

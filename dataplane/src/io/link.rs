@@ -53,18 +53,34 @@ pub fn receive_queues(interface: &str) -> u32 {
 /// Whether an interface is made of software, or of a hypervisor that hands over frames as guests
 /// leave them: checksums may be unfinished then. When in doubt, yes.
 pub fn is_virtual(interface: &str) -> bool {
+    let Some(Driver { name, bus }) = driver(interface) else { return true };
+    let hypervisor = ["virtio_net", "vif", "vmxnet3", "hv_netvsc"];
+    bus.is_empty() || bus == "N/A" || bus == "tap" || hypervisor.contains(&name.as_str())
+}
+
+/// Whether an interface is several others, whose frames keep the names of those.
+pub fn is_aggregate(interface: &str) -> bool {
+    driver(interface).is_some_and(|driver| ["bonding", "team"].contains(&driver.name.as_str()))
+}
+
+/// What the driver says about itself.
+struct Driver {
+    name: String,
+    bus: String,
+}
+
+fn driver(interface: &str) -> Option<Driver> {
     // struct ethtool_drvinfo: command, five names of 32 bytes (driver, version, firmware, bus,
     // expansion ROM), 12 reserved bytes, five counts.
     let mut info = [0u32; 49];
     info[0] = ETHTOOL_GDRVINFO;
-    if ask_driver(interface, &mut info).is_err() {
-        return true;
-    }
+    ask_driver(interface, &mut info).ok()?;
     let bytes: Vec<u8> = info.iter().flat_map(|word| word.to_ne_bytes()).collect();
-    let name = |at: usize| bytes[at..at + 32].split(|byte| *byte == 0).next().unwrap_or_default();
-    let (driver, bus) = (name(4), name(100));
-    let hypervisor: [&[u8]; 4] = [b"virtio_net", b"vif", b"vmxnet3", b"hv_netvsc"];
-    bus.is_empty() || bus == b"N/A" || bus == b"tap" || hypervisor.contains(&driver)
+    let text = |at: usize| {
+        let name = bytes[at..at + 32].split(|byte| *byte == 0).next().unwrap_or_default();
+        String::from_utf8_lossy(name).into_owned()
+    };
+    Some(Driver { name: text(4), bus: text(100) })
 }
 
 fn ask_driver(interface: &str, question: &mut [u32]) -> io::Result<()> {

@@ -9,14 +9,15 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::SyncSender;
 use std::sync::{Mutex, PoisonError};
 
 /// What a worker is told.
 pub(super) enum Command {
     /// Serve this queue.
     Attach(PortId, Box<Port>),
-    /// Close this queue.
-    Detach(PortId),
+    /// Close this queue and say so.
+    Detach(PortId, SyncSender<()>),
     /// End these connections.
     End(Vec<Slot>),
     /// Reset both ends of these connections.
@@ -29,7 +30,7 @@ impl fmt::Debug for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Attach(id, _) => write!(f, "Attach({id:?})"),
-            Self::Detach(id) => write!(f, "Detach({id:?})"),
+            Self::Detach(id, _) => write!(f, "Detach({id:?})"),
             Self::End(slots) => write!(f, "End({})", slots.len()),
             Self::Doom(slots) => write!(f, "Doom({})", slots.len()),
             Self::Stop => f.write_str("Stop"),

@@ -20,11 +20,15 @@ use std::io;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 use turn::Worker;
 
 /// Notices that control has not read yet at most; further ones are dropped and sent again when the
 /// next packet needs them.
 const NOTICES: usize = 1024;
+
+/// How long a worker may take to close a queue.
+const DETACH_PATIENCE: Duration = Duration::from_millis(500);
 
 /// The running packet workers, as control holds them.
 #[derive(Debug)]
@@ -81,10 +85,15 @@ impl Dataplane {
         }
     }
 
-    /// Takes an interface's queues back and closes them.
+    /// Takes an interface's queues back and closes them. When it returns, they can be opened again.
     pub fn detach(&self, id: PortId) {
+        let (done, closed) = sync_channel(self.workers.len());
         for worker in &self.workers {
-            worker.mailbox.send(Command::Detach(id));
+            worker.mailbox.send(Command::Detach(id, done.clone()));
+        }
+        for _ in &self.workers {
+            // A worker takes commands after every batch; one that has stopped has no queues.
+            let _ = closed.recv_timeout(DETACH_PATIENCE);
         }
     }
 

@@ -79,7 +79,11 @@ impl Worker {
         for command in self.mailbox.take() {
             match command {
                 Command::Attach(id, port) => self.ports.add(id, *port),
-                Command::Detach(id) => self.ports.remove(id),
+                Command::Detach(id, done) => {
+                    self.ports.remove(id);
+                    // Control may have lost its patience.
+                    let _ = done.try_send(());
+                }
                 Command::End(slots) => {
                     let now = clock::now();
                     for slot in slots {

@@ -33,7 +33,7 @@ enum Running {
     Bare {
         stop: Arc<AtomicBool>,
         thread: JoinHandle<Result<()>>,
-        _held: (Steering, Vec<Attachment>),
+        _held: Box<(Steering, Vec<Attachment>)>,
     },
     Viaduct(Box<Director>),
 }
@@ -111,7 +111,7 @@ fn bare(backend: Backend, wires: &Wires) -> Result<Forwarder> {
     });
     let working = told.recv()?;
     run(&["chrt", "-f", "-p", "10", &working.to_string()]);
-    let running = Running::Bare { stop, thread, _held: (steering, attachments) };
+    let running = Running::Bare { stop, thread, _held: Box::new((steering, attachments)) };
     Ok(Forwarder { working: vec![working], running })
 }
 
@@ -129,6 +129,7 @@ fn open(backend: Backend) -> Result<(Steering, Vec<Attachment>, Vec<Port>)> {
         let (backend, steering) = (Some(backend), Some(&steering));
         let request = Attach { interface, port, backend, workers: 1, steering };
         let (attachment, ports) = attach(&request)?;
+        ensure!(Some(attachment.backend) == backend, "{}", attachment.reason);
         attachments.push(attachment);
         all.extend(ports);
     }

@@ -69,14 +69,19 @@ pub struct Opened {
 /// Opens an interface: a socket for each of its queues, shared out among the workers.
 ///
 /// # Errors
-/// When the driver has no support, the MTU is larger than [`LONGEST`] allows, another XDP program is
-/// there, or capabilities are missing.
+/// When the driver has no support, the interface is a bond, the MTU is larger than [`LONGEST`] allows,
+/// another XDP program is there, or capabilities are missing.
 pub fn open(request: &Request<'_>, steering: &Steering) -> io::Result<Opened> {
     let Request { interface, index, port, generic, .. } = *request;
     let workers = request.workers.max(1);
     let mtu = link::mtu(interface)?;
     if mtu + 18 > LONGEST {
         let text = format!("MTU {mtu} is more than the {} that XDP sockets carry", LONGEST - 18);
+        return Err(io::Error::new(io::ErrorKind::Unsupported, text));
+    }
+    if link::is_aggregate(interface) {
+        // Its frames arrive as those of its members, which the socket of the whole refuses.
+        let text = "XDP sockets belong to the members of an aggregate, not to the whole";
         return Err(io::Error::new(io::ErrorKind::Unsupported, text));
     }
     let queues = link::receive_queues(interface);

@@ -155,6 +155,9 @@ fn command_line(
     // Emulation only: hardware virtualisation is not there, or hangs, on many build machines.
     command.args(["-accel", "tcg", "-cpu", "max", "-smp", "1", "-no-reboot"]);
     command.args(["-nodefaults", "-no-user-config", "-display", "none", "-nic", "none"]);
+    if options.counts_instructions {
+        command.args(["-icount", "shift=0,sleep=on"]);
+    }
     command.arg("-m").arg(options.memory.to_string());
     command.arg("-kernel").arg(&kernel.image).arg("-initrd").arg(initramfs);
     // Programs always loaded at the same address: the emulator then has them translated already,

@@ -56,6 +56,10 @@ pub const TUNNELS: &[&str] =
 /// `nft`, for marks.
 pub const NFTABLES: &[&str] = &["nf_tables"];
 
+/// What `viaduct run` needs of this kernel: the host's end of its link, and the hooks before and
+/// after the stack that kernels have as modules before 6.6.
+pub const VIADUCT: &[&str] = &["tun", "sch_ingress", "cls_bpf"];
+
 /// Interfaces without hardware.
 pub const VIRTUAL_LINKS: &[&str] = &["dummy", "veth"];
 
@@ -83,6 +87,8 @@ pub struct Options {
     pub modules: Vec<&'static str>,
     /// Memory in MiB.
     pub memory: u32,
+    /// Whether the guest's clock counts instructions, one a nanosecond, instead of time.
+    pub counts_instructions: bool,
     /// How long booting may take before the guest counts as hung.
     pub boot_deadline: Duration,
     /// How long one command or batch may take before the guest counts as hung.
@@ -99,6 +105,7 @@ impl Default for Options {
             namespace: None,
             modules: IPVS.to_vec(),
             memory: 256,
+            counts_instructions: false,
             boot_deadline: Duration::from_secs(180),
             deadline: Duration::from_secs(180),
         }
