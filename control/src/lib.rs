@@ -10,6 +10,7 @@ pub mod compile;
 pub mod doctor;
 pub mod engine;
 pub mod events;
+pub mod fence;
 pub mod handle;
 pub mod health;
 pub mod host;

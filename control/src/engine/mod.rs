@@ -5,6 +5,8 @@
 
 mod action;
 mod alerting;
+mod arbiter;
+mod arbitration;
 mod checks;
 mod claims;
 mod clocks;

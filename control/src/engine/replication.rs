@@ -1,9 +1,11 @@
 //! Between the engine and the peer link: the link follows the running document, what changes in the
 //! packet path goes out by it, and a director that has just started waits until it has caught up.
 
+use super::arbiter::Arbiter;
 use super::{Mastership, Message, Refusal};
 use crate::events::{Event, Severity};
 use crate::model::{Document, Peer};
+use crate::sync::session::Control;
 use crate::sync::status::LinkState;
 use crate::sync::table::{Harvest, Table, Taken};
 use crate::sync::task::{Settings, SyncEvent, SyncHandle, clock, spawn};
@@ -113,7 +115,8 @@ pub(super) struct Parts {
 /// Follows the document until the engine ends.
 pub(super) async fn run(parts: Parts) {
     let (told, mut heard) = mpsc::channel(EVENTS);
-    let mut task = Task { parts, told, harvest: None, retry_at: None, patience: None };
+    let arbiter = Arbiter::new(parts.mastership.clone(), clock());
+    let mut task = Task { parts, told, arbiter, harvest: None, retry_at: None, patience: None };
     task.follow(true);
     loop {
         let pause = if task.harvest.is_some() { HARVEST } else { IDLE };
@@ -142,6 +145,7 @@ pub(super) async fn run(parts: Parts) {
 struct Task {
     parts: Parts,
     told: mpsc::Sender<SyncEvent>,
+    arbiter: Arbiter,
     harvest: Option<Harvest>,
     /// When the link is begun.
     retry_at: Option<Instant>,
@@ -157,7 +161,13 @@ impl Task {
         if !first && inner.peer == wanted {
             return;
         }
+        let same = |a: &Peer, b: &Peer| a.address == b.address && a.listen == b.listen;
+        let kept = wanted.as_ref().zip(inner.peer.as_ref()).is_some_and(|(a, b)| same(a, b));
         inner.peer.clone_from(&wanted);
+        self.arbiter.follow(wanted.as_ref(), clock());
+        if kept {
+            return;
+        }
         // Dropping the handle says goodbye.
         inner.link = None;
         inner.trouble = None;
@@ -189,12 +199,37 @@ impl Task {
         if self.retry_at.is_some_and(|at| at <= now) && !self.begin().await {
             return false;
         }
+        if !self.arbitrate(now).await {
+            return false;
+        }
         self.parts.dataplane.adopt(|adopter, now| adopter.expire(now));
         if let Some(harvest) = &mut self.harvest {
             let changes = harvest.take(dataplane::worker::now());
             let link = self.parts.replication.inner().link.clone();
             if let Some(link) = link.filter(|_| !changes.is_empty()) {
                 link.record(changes);
+            }
+        }
+        true
+    }
+
+    /// Sees to it that only one of the two is master. Whether the engine still listens.
+    async fn arbitrate(&mut self, now: Instant) -> bool {
+        let (peer, link) = {
+            let inner = self.parts.replication.inner();
+            (inner.peer.clone(), inner.link.clone())
+        };
+        let up = link.as_ref().is_some_and(|link| link.is_up());
+        let fresh = link.as_ref().is_some_and(|link| link.is_fresh(now));
+        let wins_ties = link.as_ref().is_some_and(|link| link.wins_ties());
+        let (news, words) = self.arbiter.turn(peer.as_ref(), (up, fresh), wins_ties, now);
+        if let (Some(roles), Some(link)) = (news, link) {
+            // A full queue is told again at the next change; the link is in trouble then anyway.
+            link.say(Control::Roles(roles));
+        }
+        for (severity, text) in words {
+            if !self.tell(severity, text).await {
+                return false;
             }
         }
         true
@@ -238,6 +273,16 @@ impl Task {
         }
     }
 
+    /// What the peer does meanwhile is not known here: a living one is let be until it was heard out.
+    fn wait_again(&mut self) {
+        let mut inner = self.parts.replication.inner();
+        if inner.peer.as_ref().is_some_and(|peer| !peer.preempt_before_sync) {
+            inner.waiting = true;
+            self.patience = Some(clock() + CATCH_UP_LIMIT);
+            self.parts.mastership.hold(true);
+        }
+    }
+
     fn stop_waiting(&mut self) {
         if self.patience.take().is_some() {
             self.parts.replication.inner().waiting = false;
@@ -249,14 +294,28 @@ impl Task {
     async fn heard(&mut self, event: SyncEvent) -> bool {
         let (severity, text) = match event {
             SyncEvent::Up { peer } => {
+                self.arbiter.connected();
                 (Severity::Info, format!("connected to {} ({})", peer.node, peer.program))
             }
-            SyncEvent::Down { reason } => (Severity::Warning, format!("not connected: {reason}")),
+            SyncEvent::Down { reason } => {
+                self.wait_again();
+                (Severity::Warning, format!("not connected: {reason}"))
+            }
             SyncEvent::CaughtUp => {
                 self.stop_waiting();
                 (Severity::Info, "everything that the peer has is here".to_owned())
             }
-            SyncEvent::Heard(_) => return true,
+            SyncEvent::Heard(Control::Roles(roles)) => {
+                self.arbiter.heard(roles);
+                return true;
+            }
+            SyncEvent::Heard(
+                Control::Heads(_)
+                | Control::Want(_)
+                | Control::Revision(_)
+                | Control::Verdicts(_)
+                | Control::Weights(_),
+            ) => return true,
             SyncEvent::Paired { peer } => {
                 (Severity::Info, format!("paired with key {}", peer.short()))
             }

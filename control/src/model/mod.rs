@@ -29,7 +29,7 @@ pub use check::{
 pub use difference::{Change, Difference, differences};
 pub use document::{AttachedBy, Document, Interface, Node, Timeouts};
 pub use names::{method_name, protocol_name, scheduler_from_name, scheduler_name};
-pub use peer::Peer;
+pub use peer::{Fence, Peer};
 pub use problem::Problem;
 use problem::Problems;
 pub use service::{

@@ -75,6 +75,8 @@ pub enum Message {
     Verdicts(Vec<Verdict>),
     /// Weights set by draining.
     Weights(Vec<Weight>),
+    /// What the sender is by VRRP.
+    Roles(Vec<Role>),
 }
 
 /// Who is speaking, and which versions.
@@ -170,6 +172,17 @@ pub struct Weight {
     pub weight: Option<u32>,
 }
 
+/// What a node is for one VRRP instance.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub struct Role {
+    /// Name of the instance, the same on both nodes.
+    pub instance: String,
+    /// Whether it is master.
+    pub master: bool,
+    /// Its effective priority.
+    pub priority: u8,
+}
+
 /// Why a frame is refused; the link is closed then.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Malformed {
@@ -198,6 +211,7 @@ const WANT: u8 = 11;
 const REVISION: u8 = 12;
 const VERDICTS: u8 = 13;
 const WEIGHTS: u8 = 14;
+const ROLES: u8 = 15;
 
 /// A frame's header: its kind and the length of its body. Checked before anything is reserved for it.
 ///
@@ -212,7 +226,7 @@ pub fn header(bytes: [u8; HEADER]) -> Result<(u8, usize), Malformed> {
         RESYNC => 4,
         PING | PONG => 256,
         CHANGES => 1 << 17,
-        HEADS => 1 << 16,
+        HEADS | ROLES => 1 << 16,
         REVISION | VERDICTS | WEIGHTS => LONGEST,
         _ => return Err(Malformed::Kind(kind)),
     };
@@ -242,6 +256,7 @@ impl Message {
             Self::Revision(revision) => (REVISION, json(revision)?),
             Self::Verdicts(verdicts) => (VERDICTS, json(verdicts)?),
             Self::Weights(weights) => (WEIGHTS, json(weights)?),
+            Self::Roles(roles) => (ROLES, json(roles)?),
         };
         let [_, a, b, c] = u32::try_from(body.len()).ok()?.to_be_bytes();
         let head = [kind, a, b, c];
@@ -290,6 +305,7 @@ impl Message {
             REVISION => Self::Revision(from_json(kind, body)?),
             VERDICTS => Self::Verdicts(from_json(kind, body)?),
             WEIGHTS => Self::Weights(from_json(kind, body)?),
+            ROLES => Self::Roles(from_json(kind, body)?),
             _ => return Err(Malformed::Kind(kind)),
         })
     }

@@ -7,7 +7,9 @@
 use super::connection::Change;
 use super::identity::Identity;
 use super::link::{LinkError, explain_read, read};
-use super::message::{Bye, Heads, Hello, Message, Ping, Pong, Revision, Verdict, Want, Weight};
+use super::message::{
+    Bye, Heads, Hello, Message, Ping, Pong, Revision, Role, Verdict, Want, Weight,
+};
 use super::replica::{Receiver as Learner, Sender as Teller, Sink, Source};
 use super::status::{Shared, Traffic};
 use super::task::{SyncEvent, clock, wall_clock};
@@ -47,6 +49,8 @@ pub enum Control {
     Verdicts(Vec<Verdict>),
     /// Weights set by draining.
     Weights(Vec<Weight>),
+    /// What the sender is by VRRP.
+    Roles(Vec<Role>),
 }
 
 impl From<Control> for Message {
@@ -57,6 +61,7 @@ impl From<Control> for Message {
             Control::Revision(revision) => Self::Revision(revision),
             Control::Verdicts(verdicts) => Self::Verdicts(verdicts),
             Control::Weights(weights) => Self::Weights(weights),
+            Control::Roles(roles) => Self::Roles(roles),
         }
     }
 }
@@ -217,6 +222,7 @@ impl<'a, T: Source + Sink> Session<'a, T> {
                 message = incoming.recv() => match message {
                     Some(Ok(message)) => {
                         self.heard = clock();
+                        self.ends.shared.note_heard(self.heard);
                         if let Err(error) = self.hear(message).await {
                             return error;
                         }
@@ -318,6 +324,7 @@ impl<'a, T: Source + Sink> Session<'a, T> {
             Message::Revision(revision) => Control::Revision(revision),
             Message::Verdicts(verdicts) => Control::Verdicts(verdicts),
             Message::Weights(weights) => Control::Weights(weights),
+            Message::Roles(roles) => Control::Roles(roles),
         };
         self.tell(SyncEvent::Heard(control)).await
     }

@@ -97,6 +97,7 @@ impl Traffic {
 pub struct Shared {
     status: Mutex<SyncStatus>,
     overflow: AtomicBool,
+    heard: Mutex<Instant>,
     traffic: Arc<Traffic>,
 }
 
@@ -117,6 +118,7 @@ impl Shared {
         Self {
             status: Mutex::new(status),
             overflow: AtomicBool::new(false),
+            heard: Mutex::new(now),
             traffic: Arc::default(),
         }
     }
@@ -139,6 +141,16 @@ impl Shared {
     /// Whether changes were lost since the last call.
     pub fn take_overflow(&self) -> bool {
         self.overflow.swap(false, Ordering::AcqRel)
+    }
+
+    /// Something came by the link.
+    pub fn note_heard(&self, now: Instant) {
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = now;
+    }
+
+    /// When something came by the link last.
+    pub fn heard(&self) -> Instant {
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether there is a link.

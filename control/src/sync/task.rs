@@ -164,6 +164,22 @@ impl SyncHandle {
         self.shared.status()
     }
 
+    /// Whether there is a link.
+    pub fn is_up(&self) -> bool {
+        self.shared.is_up()
+    }
+
+    /// Whether something was heard within the last ping and a half.
+    pub fn is_fresh(&self, now: Instant) -> bool {
+        let patience = self.settings.ping * 3 / 2;
+        self.is_up() && now.saturating_duration_since(self.shared.heard()) < patience
+    }
+
+    /// Whether this node's key is the larger one: a difference that both see alike.
+    pub fn wins_ties(&self) -> bool {
+        self.trust.peer().is_some_and(|peer| self.fingerprint() > peer)
+    }
+
     /// Counters of all links.
     pub fn traffic(&self) -> Arc<Traffic> {
         self.shared.traffic()

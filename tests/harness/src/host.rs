@@ -118,6 +118,14 @@ impl Host {
         self.0.lab.switchboard.up(&interface.port)
     }
 
+    /// Connects a cable to another network: both ends keep their carrier.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn reconnect(&self, interface: &Interface, network: &Network) -> Result<()> {
+        self.0.lab.switchboard.plug(&interface.port, &network.bridge)
+    }
+
     /// Adds an address, as `10.0.0.1/24` or, for a single one, `10.0.0.1`.
     ///
     /// # Errors

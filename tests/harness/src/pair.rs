@@ -47,7 +47,8 @@ pub struct Pair {
     pub cables: [Cables; 2],
     /// Real servers, `real1` and so on.
     pub reals: Vec<Host>,
-    outside: Network,
+    /// The networks of the clients, of the real servers, and between the directors.
+    pub networks: [Network; 3],
     // Last, so that everything above is gone before the lab is.
     lab: Lab,
 }
@@ -82,17 +83,13 @@ impl Pair {
             real.route("default", GATEWAY)?;
             row.push(real);
         }
-        Ok(Self { client, directors, cables, reals: row, outside, lab })
+        let networks = [outside, inside, link];
+        Ok(Self { client, directors, cables, reals: row, networks, lab })
     }
 
     /// The lab, for more hosts and networks.
     pub fn lab(&self) -> &Lab {
         &self.lab
-    }
-
-    /// The network of the client and the VIPs.
-    pub fn outside(&self) -> &Network {
-        &self.outside
     }
 
     /// The configuration of director 0 or 1: VRRP version 3 with adverts each 100 ms on both sides,

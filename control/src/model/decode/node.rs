@@ -1,11 +1,11 @@
 //! The tables about the director itself.
 
-use super::{DAY, HOUR, SECOND, command, interface_name, name, socket, unique};
+use super::{DAY, HOUR, SECOND, command, interface_name, ip, name, socket, unique};
 use crate::model::section::Section;
 use crate::model::service::MAX_TIMEOUT;
 use crate::model::{
-    Alert, AlertEvent, AlertTarget, AttachedBy, Document, Interface, Login, MailSecurity, Node,
-    Peer, TimeKeeping, Timeouts, Tunables,
+    Alert, AlertEvent, AlertTarget, AttachedBy, Document, Fence, Interface, Login, MailSecurity,
+    Node, Peer, TimeKeeping, Timeouts, Tunables,
 };
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -83,8 +83,31 @@ pub(super) fn peer(root: &Section<'_, '_>) -> Option<Peer> {
     let listen = section.read("listen", wanted, socket);
     let listen = section.required("listen", listen, "listen = \"10.9.0.1:9850\"");
     let preempt_before_sync = section.switch("preempt_before_sync").unwrap_or_default();
+    let witnesses = section.list("witnesses", "an address that answers ping", ip);
+    let fence = section.table("fence", "[peer.fence]").and_then(fence);
     section.finish();
-    Some(Peer { address: address?, listen: listen?, preempt_before_sync })
+    Some(Peer { address: address?, listen: listen?, preempt_before_sync, witnesses, fence })
+}
+
+/// What a fence agent may take unless told otherwise.
+const FENCE_TIMEOUT: Duration = Duration::from_secs(60);
+
+fn fence(section: Section<'_, '_>) -> Option<Fence> {
+    let wanted = "the full path of a fence agent, such as \"/usr/sbin/fence_ipmilan\"";
+    let agent = section.read("agent", wanted, |value| {
+        value.as_str().filter(|path| path.starts_with('/')).map(str::to_owned)
+    });
+    let agent = section.required("agent", agent, "agent = \"/usr/sbin/fence_ipmilan\"");
+    let action = section.word("action", &[("off", "off"), ("reboot", "reboot")]).unwrap_or("off");
+    let options = section.list("options", "an option, such as \"ip=10.9.9.9\"", |value| {
+        let text = value.as_str()?;
+        let (name, _) = text.split_once('=')?;
+        let clean = !name.trim().is_empty() && !text.contains(char::is_control);
+        clean.then(|| text.to_owned())
+    });
+    let timeout = section.duration("timeout", SECOND..=HOUR).unwrap_or(FENCE_TIMEOUT);
+    section.finish();
+    Some(Fence { agent: agent?, action: action.to_owned(), options, timeout })
 }
 
 pub(super) fn time(root: &Section<'_, '_>) -> TimeKeeping {

@@ -37,6 +37,14 @@ pub(super) fn peer(writer: &mut Writer, peer: Option<&Peer>) {
     writer.text("address", peer.address);
     writer.text("listen", peer.listen);
     writer.unless("preempt_before_sync", peer.preempt_before_sync, false);
+    writer.texts("witnesses", &peer.witnesses);
+    if let Some(fence) = &peer.fence {
+        writer.heading("[peer.fence]", 0);
+        writer.text("agent", &fence.agent);
+        writer.word_unless("action", &fence.action, "off");
+        writer.texts("options", &fence.options);
+        writer.duration_unless("timeout", fence.timeout, std::time::Duration::from_secs(60));
+    }
 }
 
 pub(super) fn time(writer: &mut Writer, time: &TimeKeeping) {

@@ -503,6 +503,13 @@ pub(crate) fn document() -> BoxedStrategy<Document> {
                 address: "10.0.0.1:1".parse().expect("literal"),
                 listen: "10.0.0.2:1".parse().expect("literal"),
                 preempt_before_sync: true,
+                witnesses: vec!["10.0.0.3".parse().expect("literal")],
+                fence: Some(Fence {
+                    agent: "/usr/sbin/fence_dummy".into(),
+                    action: "reboot".into(),
+                    options: vec!["plug=two words".into()],
+                    timeout: Duration::from_secs(7),
+                }),
             }),
             time: TimeKeeping {
                 servers: more.then(|| "ntp.example.org".to_owned()).into_iter().collect(),

@@ -39,6 +39,7 @@ fn samples() -> Vec<Message> {
             up: true,
             reason: text(),
         }]),
+        Message::Roles(vec![Role { instance: text(), master: true, priority: 255 }]),
         Message::Weights(vec![Weight { service: text(), real: text(), weight: Some(0) }]),
     ]
 }
@@ -71,7 +72,7 @@ fn a_cut_body_is_refused() {
 #[test]
 fn unknown_kinds_and_long_bodies_are_refused_before_they_are_read() {
     assert_eq!(header([0, 0, 0, 0]), Err(Malformed::Kind(0)));
-    assert_eq!(header([15, 0, 0, 0]), Err(Malformed::Kind(15)));
+    assert_eq!(header([16, 0, 0, 0]), Err(Malformed::Kind(16)));
     assert_eq!(header([ACK, 0, 0, 13]), Err(Malformed::TooLong(ACK)));
     assert_eq!(header([HELLO, 0, 0x10, 1]), Err(Malformed::TooLong(HELLO)));
     assert_eq!(header([REVISION, 0xff, 0xff, 0xff]), Ok((REVISION, LONGEST)));
