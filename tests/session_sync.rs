@@ -54,6 +54,13 @@ fn established_streams_survive_the_death_and_the_return_of_the_master() -> Resul
             pauses[pauses.len() - 1],
             gaps[gaps.len() - 1],
         );
+        if !failed.is_empty() {
+            for director in [&scene.first, &scene.second] {
+                for what in ["events", "sync", "drops"] {
+                    println!("{}", director.viaduct(&["show", what])?);
+                }
+            }
+        }
         opened += all;
         lost.extend(failed);
     }
