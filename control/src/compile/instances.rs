@@ -15,6 +15,10 @@ const REFRESH: Duration = Duration::from_secs(60);
 /// How far clocks may be apart with authenticated adverts.
 const HMAC_WINDOW: Duration = Duration::from_secs(30);
 
+/// With a peer: a director that has just started, perhaps on a busy machine, knows none of the peer's
+/// connections yet, and must not take a late advert for the peer's end.
+const STARTUP_DELAY: Duration = Duration::from_secs(2);
+
 /// What VRRP calls a tracked service.
 pub fn service_thing(name: &str) -> String {
     format!("service {name}")
@@ -30,7 +34,7 @@ pub fn instances(document: &Document) -> (Vec<Instance>, Vec<String>) {
     let mut problems = Vec::new();
     let mut instances = Vec::new();
     for intent in &document.vrrp {
-        match instance(intent) {
+        match instance(intent, document.peer.is_some()) {
             Ok(instance) => instances.push(instance),
             Err(problem) => problems.push(format!("VRRP instance {}: {problem}", intent.name)),
         }
@@ -38,7 +42,7 @@ pub fn instances(document: &Document) -> (Vec<Instance>, Vec<String>) {
     (instances, problems)
 }
 
-fn instance(intent: &VrrpInstance) -> Result<Instance, String> {
+fn instance(intent: &VrrpInstance, has_peer: bool) -> Result<Instance, String> {
     let priority = Priority::new(intent.priority).ok_or("priority 0 is for resigning")?;
     let mut instance = Instance::new(&intent.name, &intent.interface, format(intent)?, priority);
     instance.group = intent.group.clone();
@@ -48,6 +52,9 @@ fn instance(intent: &VrrpInstance) -> Result<Instance, String> {
     instance.preempt = intent.preempt;
     instance.preempt_delay = intent.preempt_delay;
     instance.accept = intent.accept;
+    if has_peer {
+        instance.startup_delay = STARTUP_DELAY;
+    }
     instance.announcements = Announcements { refresh: REFRESH, ..Announcements::default() };
     let inside = intent.inside_addresses.iter();
     instance.inside =

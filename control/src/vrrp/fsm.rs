@@ -328,6 +328,8 @@ impl Vrrp {
             self.ask(Reason::Owner, now, out);
         } else if self.parameters.eager {
             self.timer = Some(now + self.master_interval + self.skew());
+        } else if reason == Reason::Started {
+            self.timer = self.timer.map(|timer| timer + self.parameters.startup_delay);
         }
     }
 

@@ -39,6 +39,8 @@ pub struct Instance {
     pub down_adverts: NonZeroU8,
     /// Waits one interval instead of the master-down interval at start.
     pub eager: bool,
+    /// How much longer than usual it waits for a master to speak when it has just started.
+    pub startup_delay: Duration,
     /// Whether a master that is not the owner accepts packets for the addresses. Not for the protocol:
     /// handed on with each change.
     pub accept: bool,
@@ -75,6 +77,7 @@ impl Instance {
             preempt_delay: Duration::ZERO,
             down_adverts: NonZeroU8::MIN.saturating_add(2),
             eager: false,
+            startup_delay: Duration::ZERO,
             accept: true,
             virtual_mac: true,
             router: false,
@@ -113,6 +116,7 @@ impl Instance {
             preempt_delay: self.preempt_delay,
             down_adverts: self.down_adverts,
             eager: self.eager,
+            startup_delay: self.startup_delay,
             answer_lower: true,
             answer_higher: false,
             yield_when_late: true,

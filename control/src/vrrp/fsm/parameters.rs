@@ -54,6 +54,9 @@ pub struct Parameters {
     pub down_adverts: NonZeroU8,
     /// Waits one interval instead of the master-down interval at start; keepalived's `state MASTER`.
     pub eager: bool,
+    /// How much longer than usual a router that has just started waits before it calls the master
+    /// silent; keepalived's `vrrp_startup_delay`, but an advert ends it.
+    pub startup_delay: Duration,
     /// Whether a lower master is answered with an advert at once, so it leaves sooner.
     pub answer_lower: bool,
     /// Whether a higher master gets a last advert before this one leaves.
@@ -77,6 +80,7 @@ impl Parameters {
             preempt_delay: Duration::ZERO,
             down_adverts: NonZeroU8::MIN.saturating_add(2),
             eager: false,
+            startup_delay: Duration::ZERO,
             answer_lower: true,
             answer_higher: false,
             yield_when_late: true,

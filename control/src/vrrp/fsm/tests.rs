@@ -488,3 +488,17 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_router_that_has_just_started_waits_longer_but_only_then() {
+    let now = epoch();
+    let delay = Duration::from_secs(2);
+    let parameters = Parameters { startup_delay: delay, ..parameters(100) };
+    let mut vrrp = Vrrp::new(parameters, Membership::Alone);
+    let mut out = Vec::new();
+    vrrp.on(Event::Startup, now, &mut out);
+    assert_eq!(vrrp.deadline(), Some(now + vrrp.master_down() + delay));
+    vrrp.on(Event::Fault, now, &mut out);
+    vrrp.on(Event::Recovered, now, &mut out);
+    assert_eq!(vrrp.deadline(), Some(now + vrrp.master_down()));
+}
