@@ -107,7 +107,7 @@ const LOSSY: &str = "chain in { type filter hook input priority 0; \
 #[test]
 fn no_fault_between_the_directors_loses_a_stream() -> Result<()> {
     let witness = |_| "witnesses = [\"192.0.2.100\"]\n".to_owned();
-    let mut scene = Scene::with("faults", witness)?;
+    let mut scene = Scene::with("faults", witness, "")?;
     let islands = ["island1", "island2", "island3"];
     let islands = islands.map(|name| scene.pair.lab().network(name));
     let [one, two, three] = islands;
@@ -191,7 +191,7 @@ fn a_peer_that_is_silent_on_both_paths_is_fenced() -> Result<()> {
             power.display()
         ),
     };
-    let mut scene = Scene::with("fencing", fence)?;
+    let mut scene = Scene::with("fencing", fence, "")?;
     // The sync link alone is no reason.
     let link = &scene.pair.cables[0].link;
     scene.pair.directors[0].unplug(link)?;

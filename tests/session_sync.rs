@@ -25,7 +25,7 @@ fn rounds() -> Result<usize> {
 
 #[test]
 fn established_streams_survive_the_death_and_the_return_of_the_master() -> Result<()> {
-    let mut scene = Scene::with("sessions", |_| String::new())?;
+    let mut scene = Scene::with("sessions", |_| String::new(), "")?;
     let rounds = rounds()?;
     let (mut opened, mut lost, mut gaps, mut pauses) = (0, Vec::new(), Vec::new(), Vec::new());
     for round in 1..=rounds {
@@ -107,7 +107,7 @@ fn answerer(socket: &UdpSocket) -> Result<String> {
 
 #[test]
 fn udp_flows_and_persistence_stay_with_their_real_server() -> Result<()> {
-    let mut scene = Scene::with("sticky", |_| String::new())?;
+    let mut scene = Scene::with("sticky", |_| String::new(), "")?;
     let client = scene.pair.client.clone();
     let sockets: Result<Vec<UdpSocket>> = client.enter(|| {
         let open = |_| {

@@ -75,8 +75,8 @@ pub struct Scene {
 }
 
 impl Scene {
-    /// Builds the scene; `more` goes into each director's `[peer]`.
-    pub fn with(name: &str, more: impl Fn(usize) -> String) -> Result<Self> {
+    /// Builds the scene; `more` goes into each director's `[peer]`, `vrrp` into each instance.
+    pub fn with(name: &str, more: impl Fn(usize) -> String, vrrp: &str) -> Result<Self> {
         let pair = Pair::new(name, 4)?;
         let serve =
             |real: usize, port: u16| Backend::lines(&pair.reals[real], &format!("[::]:{port}"));
@@ -96,6 +96,8 @@ impl Scene {
         let start = |number: usize| {
             let config =
                 pair.config(number, &format!("{}{}{SERVICES}", Pair::peer(number), more(number)));
+            let instance = "advert_interval = \"100ms\"\n";
+            let config = config.replace(instance, &format!("{instance}{vrrp}"));
             Director::start(&pair.directors[number], Path::new(BINARY), Some(&config))
         };
         let (first, second) = (start(0)?, start(1)?);
