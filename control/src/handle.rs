@@ -364,8 +364,8 @@ impl Handle {
     ///
     /// # Errors
     /// When the configuration names no peer, or there is no link to it.
-    pub fn pair(&self) -> Result<String, Refusal> {
-        self.replication.pair()
+    pub async fn pair(&self) -> Result<String, Refusal> {
+        self.replication.pair().await
     }
 
     /// Pairs with the other director by the code that it shows. Its key.

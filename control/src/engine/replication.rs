@@ -23,6 +23,9 @@ const HARVEST: Duration = Duration::from_millis(5);
 /// Between two looks while there is no link: what was taken in has to expire all the same.
 const IDLE: Duration = Duration::from_millis(100);
 
+/// Looks for a link that is about to begin, `IDLE` apart.
+const BEGINNING: usize = 50;
+
 /// Until the link is tried again when it cannot even begin.
 const RETRY: Duration = Duration::from_secs(2);
 
@@ -67,8 +70,8 @@ impl Replication {
     ///
     /// # Errors
     /// When there is no link to pair over.
-    pub fn pair(&self) -> Result<String, Refusal> {
-        let code = self.link()?.pair();
+    pub async fn pair(&self) -> Result<String, Refusal> {
+        let code = self.link().await?.pair();
         code.map(|code| code.to_string()).map_err(|error| Refusal::Peer(error.to_string()))
     }
 
@@ -77,21 +80,30 @@ impl Replication {
     /// # Errors
     /// When there is no link, the peer cannot be reached, or the code is wrong.
     pub async fn join(&self, code: &str) -> Result<String, Refusal> {
-        let link = self.link()?;
+        let link = self.link().await?;
         let code = code.parse().map_err(|_| Refusal::Peer(format!("{code} is no pairing code")))?;
         let joined = link.join(&code).await;
         joined.map(|peer| peer.short()).map_err(|error| Refusal::Peer(error.to_string()))
     }
 
-    fn link(&self) -> Result<Arc<SyncHandle>, Refusal> {
-        let inner = self.inner();
-        match (&inner.link, &inner.trouble) {
-            (Some(link), _) => Ok(Arc::clone(link)),
-            (None, Some(trouble)) => Err(Refusal::Peer(trouble.clone())),
-            (None, None) => {
-                Err(Refusal::Peer("the configuration names no [peer] to pair with".to_owned()))
+    /// The link, which a daemon that has just started may not have begun yet.
+    async fn link(&self) -> Result<Arc<SyncHandle>, Refusal> {
+        for _ in 0..BEGINNING {
+            {
+                let inner = self.inner();
+                match (&inner.link, &inner.trouble, &inner.peer) {
+                    (Some(link), _, _) => return Ok(Arc::clone(link)),
+                    (None, Some(trouble), _) => return Err(Refusal::Peer(trouble.clone())),
+                    (None, None, None) => {
+                        let text = "the configuration names no [peer] to pair with";
+                        return Err(Refusal::Peer(text.to_owned()));
+                    }
+                    (None, None, Some(_)) => {}
+                }
             }
+            tokio::time::sleep(IDLE).await;
         }
+        Err(Refusal::Unavailable("still starting".to_owned()))
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -118,6 +130,9 @@ pub(super) async fn run(parts: Parts) {
     let arbiter = Arbiter::new(parts.mastership.clone(), clock());
     let mut task = Task { parts, told, arbiter, harvest: None, retry_at: None, patience: None };
     task.follow(true);
+    if !task.turn().await {
+        return;
+    }
     loop {
         let pause = if task.harvest.is_some() { HARVEST } else { IDLE };
         tokio::select! {

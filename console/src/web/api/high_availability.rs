@@ -45,7 +45,7 @@ pub(super) async fn sync(State(handle): State<Handle>) -> Json<SyncView> {
 
 /// `POST /v1/pair`.
 pub(super) async fn pair(State(handle): State<Handle>) -> Answer<Invitation> {
-    Ok(Json(Invitation { code: handle.pair()? }))
+    Ok(Json(Invitation { code: handle.pair().await? }))
 }
 
 /// `POST /v1/join`.
