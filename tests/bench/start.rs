@@ -39,6 +39,10 @@ pub fn measure(plan: &Plan) -> Result<Report> {
                 let _ = echo.send_to(&buffer[..count], from);
             }
         });
+        // The client knows the way, so that its next ARP request is not what is waited for.
+        let mac = site.director_interfaces[0].mac.map(|byte| format!("{byte:02x}")).join(":");
+        let way = ["ip", "neigh", "replace", "192.0.2.10", "lladdr", &mac, "dev", "eth0"];
+        site.client.run_ok(&[&way[..], &["nud", "permanent"]].concat())?;
         let began = Instant::now();
         let asking = site.client.thread("asking", move || {
             let socket = UdpSocket::bind("0.0.0.0:0")?;
