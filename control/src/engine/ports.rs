@@ -14,8 +14,8 @@ pub const RETRY: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug, Default)]
 pub struct Ports {
     places: Vec<Option<Place>>,
-    /// The link to the host's own stack: its number and interface index.
-    stack: Option<(PortId, u32)>,
+    /// Interface index of the link to the host's own stack, which is [`Ports::STACK`].
+    stack: Option<u32>,
 }
 
 /// One port.
@@ -75,13 +75,13 @@ impl Ports {
         if self.places.is_empty() {
             self.places.push(None);
         }
-        self.stack = Some((Self::STACK, index));
+        self.stack = Some(index);
     }
 
     /// Compares what is there with what the document and the host ask for, and takes note of it.
     pub fn arrange(&mut self, document: &Document, host: &HostState, now: Duration) -> PortChanges {
         let mut wanted = wanted(document, host);
-        if let Some((_, index)) = self.stack {
+        if let Some(index) = self.stack {
             wanted.remove(&index);
         }
         let mut changes = PortChanges::default();
@@ -107,7 +107,7 @@ impl Ports {
     }
 
     fn take_free(&mut self, place: Place) -> PortId {
-        let reserved = self.stack.map(|(id, _)| usize::from(id.0));
+        let reserved = self.stack.map(|_| usize::from(Self::STACK.0));
         let free = self.places.iter().enumerate();
         let free = free.filter(|(at, place)| place.is_none() && Some(*at) != reserved);
         let free = free.map(|(at, _)| at).next();
@@ -143,7 +143,7 @@ impl Ports {
     pub fn by_index(&self) -> BTreeMap<u32, PortId> {
         let attached =
             self.all().filter(|(_, place)| matches!(place.status, PortStatus::Attached { .. }));
-        let stack = self.stack.map(|(id, index)| (index, id));
+        let stack = self.stack.map(|index| (index, Self::STACK));
         attached.map(|(id, place)| (place.index, id)).chain(stack).collect()
     }
 

@@ -117,9 +117,8 @@ fn with_sources(wanted: &Routes) -> Routes {
 
 /// What is wanted and not there, or there with another source.
 fn missing(present: &Routes, wanted: &Routes) -> Vec<(IpAddr, Option<IpAddr>)> {
-    let differs = |(address, source): &(&IpAddr, &Option<IpAddr>)| {
-        present.get(*address).is_none_or(|there| there != *source)
-    };
+    let differs =
+        |(address, source): &(&IpAddr, &Option<IpAddr>)| present.get(*address) != Some(*source);
     wanted.iter().filter(differs).map(|(address, source)| (*address, *source)).collect()
 }
 
