@@ -73,6 +73,24 @@ pub(super) fn copy_directory(from: &Path, to: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
+/// How often, in milliseconds, a lock is tried that is about to be given up.
+const LOCK_TRIES: u32 = 3000;
+
+/// Waits until nobody holds a lock on a file, for three seconds at most. Whether that came.
+#[allow(clippy::disallowed_methods, reason = "the store has a thread of its own and may block it")]
+pub(super) fn wait_until_unlocked(path: &Path) -> bool {
+    let Ok(mut file) = File::open(path) else { return true };
+    for _ in 0..LOCK_TRIES {
+        file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Err((file, nix::errno::Errno::EWOULDBLOCK)) => file,
+            // A file that cannot be locked cannot be waited for either.
+            Ok(_) | Err(_) => return true,
+        };
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    false
+}
+
 /// One daemon for each directory. The kernel gives the lock up when the process ends, however.
 #[derive(Debug)]
 pub(super) struct DirLock {

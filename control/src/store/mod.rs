@@ -71,7 +71,7 @@ impl Store {
         let lock = DirLock::take(directory)?;
         let mut warnings = Vec::new();
         let (revisions, head) = Revisions::open(&directory.join("revisions"), &mut warnings)?;
-        let (records, generation) = sled_records::open(directory, now, &mut warnings);
+        let (records, generation) = sled_records::open(directory, now, &mut warnings)?;
         let mut store = Self {
             directory: directory.to_owned(),
             revisions,

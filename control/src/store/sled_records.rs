@@ -13,26 +13,53 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 const FOLDER: &str = "records";
+const FILE: &str = "db";
 const EXPORT: &str = "records.export";
 const OLDER_EXPORT: &str = "records.export.old";
 const GENERATION: &[u8] = b"generation";
 const CACHE_BYTES: u64 = 32 << 20;
 const FLUSH_EVERY_MS: u64 = 500;
 
+/// Fields are dropped in this order: [`Closing`] waits for what the ones before it leave behind.
 struct SledRecords {
     database: sled::Db,
     trees: Vec<sled::Tree>,
+    closing: Closing,
+}
+
+/// The database file. When this is dropped, sled's threads have let go of the file.
+///
+/// sled ends a write, a truncation or a failed opening on threads of its own, which hold the file
+/// and its lock for a moment after the database itself is gone. Whoever opened it again then would
+/// meet the lock and take the database for damaged.
+struct Closing {
     file: PathBuf,
+}
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        if !files::wait_until_unlocked(&self.file) {
+            tracing::warn!(file = %self.file.display(), "the record store was not closed in time");
+        }
+    }
 }
 
 /// Opens the database of a state directory, whatever it takes; the second value is the generation
 /// of its last export. A database that no disk can hold is replaced by one in memory.
+///
+/// # Errors
+/// When another program has the database open: it is not damaged, and not to be set aside.
 pub(super) fn open(
     directory: &Path,
     now: u64,
     warnings: &mut Vec<String>,
-) -> (Box<dyn Records>, u64) {
+) -> Result<(Box<dyn Records>, u64), StoreError> {
     let folder = directory.join(FOLDER);
+    // The lock of the state directory is ours, but a process that is just ending may give up that
+    // lock before this one.
+    if !files::wait_until_unlocked(&folder.join(FILE)) {
+        return Err(StoreError::InUse(folder));
+    }
     let export = newest_export(directory);
     let generation = export.as_ref().map_or(0, |export| export.generation);
     let fresh = !folder.exists();
@@ -43,7 +70,7 @@ pub(super) fn open(
                 warnings.push("the record store was missing; its last export was used".to_owned());
                 import(&records, &export.changes, warnings);
             }
-            return (Box::new(records), generation);
+            return Ok((Box::new(records), generation));
         }
         Err(error) => error,
     };
@@ -62,13 +89,13 @@ pub(super) fn open(
                 Ok(records)
             })
         });
-    match replaced {
+    Ok(match replaced {
         Ok(records) => (Box::new(records), generation),
         Err(error) => {
             warnings.push(format!("no record store can be made ({error}): records are not kept"));
             (Box::new(MemoryRecords::default()), generation)
         }
-    }
+    })
 }
 
 /// A damaged snapshot is harmless when the database itself is whole: tries a copy without any.
@@ -135,7 +162,9 @@ pub(super) fn export(
 
 impl SledRecords {
     fn open(folder: &Path) -> Result<Self, StoreError> {
-        guarded(|| {
+        // Outside, so that it comes last also when opening fails or panics.
+        let closing = Closing { file: folder.join(FILE) };
+        let (database, trees) = guarded(|| {
             let database = sled::Config::new()
                 .path(folder)
                 .cache_capacity(CACHE_BYTES)
@@ -143,8 +172,9 @@ impl SledRecords {
                 .open()?;
             let trees: sled::Result<Vec<sled::Tree>> =
                 Tree::ALL.iter().map(|tree| database.open_tree(tree.name())).collect();
-            Ok(Self { trees: trees?, database, file: folder.join("db") })
-        })
+            Ok((database, trees?))
+        })?;
+        Ok(Self { database, trees, closing })
     }
 
     fn tree(&self, tree: Tree) -> Result<&sled::Tree, StoreError> {
@@ -166,8 +196,9 @@ impl Records for SledRecords {
     fn write(&self, changes: &[Change]) -> Result<(), StoreError> {
         self.write_soon(changes)?;
         guarded(|| self.database.flush())?;
-        let synced = File::open(&self.file).and_then(|file| file.sync_all());
-        synced.map_err(StoreError::io("cannot sync", &self.file))
+        let file = &self.closing.file;
+        let synced = File::open(file).and_then(|file| file.sync_all());
+        synced.map_err(StoreError::io("cannot sync", file))
     }
 
     fn write_soon(&self, changes: &[Change]) -> Result<(), StoreError> {

@@ -243,6 +243,31 @@ fn a_damaged_database_is_replaced_by_its_export() {
     }
 }
 
+/// sled's own threads, or those of a daemon that is just ending, hold the file a moment longer.
+#[test]
+#[allow(clippy::disallowed_methods, reason = "the lock is held for a while")]
+fn a_database_that_is_still_being_closed_is_waited_for_and_not_taken_for_damaged() {
+    use nix::fcntl::{Flock, FlockArg};
+    let place = tempfile::tempdir().expect("made");
+    let (store, _) = open(place.path());
+    event(&store, 1);
+    drop(store);
+    let file = fs::File::open(place.path().join("records/db")).expect("there");
+    let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).expect("free after closing");
+    std::thread::scope(|scope| {
+        let opening = scope.spawn(|| open(place.path()));
+        // Too short on a busy machine, it makes the test easier, not fail.
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        drop(lock);
+        let (store, found) = opening.join().expect("opens");
+        assert!(found.warnings.is_empty(), "{:?}", found.warnings);
+        assert_eq!(events(&store), 1);
+    });
+    let file = fs::File::open(place.path().join("records/db")).expect("there");
+    let _lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).expect("free after closing");
+    assert!(matches!(Store::open(place.path(), 0), Err(StoreError::InUse(_))));
+}
+
 #[test]
 fn a_backup_comes_back_whole_or_not_at_all() {
     let place = tempfile::tempdir().expect("made");

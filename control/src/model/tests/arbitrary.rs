@@ -100,6 +100,10 @@ fn http() -> BoxedStrategy<HttpProbe> {
         .boxed()
 }
 
+fn domain() -> BoxedStrategy<String> {
+    "[A-Za-z0-9_-]{1,12}(\\.[A-Za-z0-9_-]{1,12}){0,3}\\.?".boxed()
+}
+
 fn query() -> BoxedStrategy<QueryProbe> {
     (option::of(tls()), login(), option::of(text()), option::of(text()), expectation())
         .prop_map(|(tls, login, database, query, expect)| QueryProbe {
@@ -114,7 +118,7 @@ fn query() -> BoxedStrategy<QueryProbe> {
 
 fn other_probe() -> BoxedStrategy<Probe> {
     prop_oneof![
-        (word(), any::<bool>(), expectation()).prop_map(|(query, tcp, expect)| {
+        (domain(), any::<bool>(), expectation()).prop_map(|(query, tcp, expect)| {
             Probe::Dns(DnsProbe { query, record: DnsRecord::Txt, tcp, expect })
         }),
         (tls_mode(), option::of(text()), login())
