@@ -1,13 +1,16 @@
-//! Clocks are compared and never set: this node's with time servers, real servers' with this node's.
+//! Clocks are compared and never set: this node's with time servers, real servers' and the other
+//! director's with this node's.
 //! A drift of three seconds is warned about, and said to be over when it is repaired.
 
-use std::path::Path;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use harness::backend::Backend;
 use harness::peers::{TimeServer, chronyd};
-use harness::{Director, Site, wait};
+use harness::{Director, Pair, Site, wait};
 use serde_json::Value;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_viaduct");
@@ -126,4 +129,46 @@ fn a_drift_of_three_seconds_against_the_only_time_server_is_said_and_its_end_too
     until_said(&director, "info", &["right again"])?;
     drop(server);
     until_said(&director, "warning", &["10.0.0.11:123", "gives no time"])
+}
+
+/// A program that runs `viaduct` with a clock that is as far ahead as `ahead` says, in seconds.
+fn with_another_clock(directory: &Path, ahead: &str) -> Result<PathBuf> {
+    let (program, offset) = (directory.join("viaduct-elsewhen"), directory.join("ahead"));
+    fs::write(&offset, ahead)?;
+    let library = "/usr/lib/$(uname -m)-linux-gnu/faketime/libfaketimeMT.so.1";
+    let text = format!(
+        "#!/bin/sh\ntest -e {library} || exit 99\nexport LD_PRELOAD={library}\n\
+         export FAKETIME_TIMESTAMP_FILE={} FAKETIME_CACHE_DURATION=1\n\
+         export FAKETIME_DONT_FAKE_MONOTONIC=1\nexec {BINARY} \"$@\"\n",
+        offset.display()
+    );
+    fs::write(&program, text)?;
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
+    Ok(program)
+}
+
+#[test]
+fn the_other_director_s_clock_is_shown_beside_vrrp_and_warned_about_until_it_is_repaired()
+-> Result<()> {
+    let pair = Pair::new("clockpeer", 0)?;
+    let config = |which| pair.config(which, &Pair::peer(which));
+    let one = Director::start(&pair.directors[0], Path::new(BINARY), Some(&config(0)))?;
+    let directory = pair.directors[1].directory();
+    let program = with_another_clock(directory, "+3.0")?;
+    let two = Director::start(&pair.directors[1], &program, Some(&config(1)))?;
+    let code = one.viaduct(&["pair"])?;
+    two.viaduct(&["join", code.trim()])?;
+
+    until_said(&one, "warning", &["the peer's clock is", "ahead"])?;
+    until_said(&two, "warning", &["the peer's clock is", "behind"])?;
+    for topic in ["vrrp", "time"] {
+        let text = one.viaduct(&["show", topic])?;
+        let line = text.lines().find(|line| line.starts_with("peer")).context(text.clone())?;
+        ensure!(line.contains("ahead") && line.contains("WARNING"), "{text}");
+    }
+    let ahead = clocks(&one)?["peer"]["ahead"].as_f64().context("an offset")?;
+    ensure!((2.5..3.5).contains(&ahead), "{ahead}");
+
+    fs::write(directory.join("ahead"), "+0.0")?;
+    until_said(&one, "info", &["the peer's clock is right again"])
 }

@@ -1,9 +1,11 @@
 //! `pair`, `join`, `failover`, `show vrrp`, `show sync`: the two directors.
 
+use super::show::peer_clock;
 use super::{Outcome, print};
 use crate::args::ShowArguments;
 use crate::client::Client;
 use crate::web::api::{Applied, FailoverWish, Invitation, JoinWish, Joined};
+use control::time::TimeView;
 use control::view::{SyncView, VrrpView};
 
 pub(super) fn vrrp(client: &Client, arguments: &ShowArguments) -> Outcome {
@@ -31,7 +33,13 @@ pub(super) fn vrrp(client: &Client, arguments: &ShowArguments) -> Outcome {
     let rows: Vec<_> = instances.iter().map(row).collect();
     let headings =
         ["Instance", "State", ">Seconds", ">Priority", "Where", "Addresses", "Master", "Why"];
-    print::table(&headings, &rows)
+    print::table(&headings, &rows)?;
+    // Adverts with a time in them, logs and certificates of the two are compared by their clocks.
+    let clocks: TimeView = client.get("/v1/time")?;
+    match &clocks.peer {
+        Some(peer) => print::text(&format!("\npeer's clock: {}\n", peer_clock(peer))),
+        None => Ok(()),
+    }
 }
 
 fn why(instance: &VrrpView) -> String {

@@ -2,6 +2,8 @@
 
 mod time;
 
+pub(super) use time::peer_clock;
+
 use super::{Outcome, print};
 use crate::args::{ShowArguments, Topic};
 use crate::client::{Client, query};

@@ -1,22 +1,29 @@
 //! Between the engine and the clocks: which are compared follows the running document, and what is
 //! found becomes events.
 
-use super::Message;
+use super::{Message, Replication};
 use crate::compile::RealKey;
 use crate::events::{Event, Kind};
 use crate::model::Document;
 use crate::time::{Clock, Notice, TimeKeeper};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{mpsc, watch};
+
+/// Between two readings of the other director's clock.
+const PEER_EVERY: Duration = Duration::from_secs(2);
 
 /// Follows the document until the engine ends.
 pub(super) async fn run(
     keeper: TimeKeeper,
+    replication: Replication,
     mut notices: mpsc::Receiver<Notice>,
     mut document: watch::Receiver<Arc<Document>>,
     inbox: mpsc::Sender<Message>,
 ) {
+    let mut peer = tokio::time::interval(PEER_EVERY);
+    peer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         let current = Arc::clone(&document.borrow_and_update());
         keeper.configure(current.time.clone(), reals(&current)).await;
@@ -26,6 +33,7 @@ pub(super) async fn run(
                     Ok(()) => break,
                     Err(_) => return,
                 },
+                _ = peer.tick() => keeper.peer_reading(replication.peer_clock()),
                 notice = notices.recv() => {
                     let Some(notice) = notice else { return };
                     if inbox.send(Message::Event(event(notice))).await.is_err() {
@@ -49,6 +57,6 @@ fn reals(document: &Document) -> BTreeMap<RealKey, String> {
 fn event(Notice { clock, severity, text }: Notice) -> Event {
     match clock {
         Clock::Real(real) => Event::RealNoticed { real, kind: Kind::Clock, severity, text },
-        Clock::Node | Clock::Server(_) => Event::ClockNoticed { severity, text },
+        Clock::Node | Clock::Server(_) | Clock::Peer => Event::ClockNoticed { severity, text },
     }
 }

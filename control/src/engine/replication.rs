@@ -4,9 +4,10 @@
 use super::arbiter::Arbiter;
 use super::{Mastership, Message, Refusal};
 use crate::events::{Event, Severity};
+use crate::health::outcome::ClockReading;
 use crate::model::{Document, Peer};
 use crate::sync::session::Control;
-use crate::sync::status::LinkState;
+use crate::sync::status::{LinkState, PeerClock};
 use crate::sync::table::{Harvest, Table, Taken};
 use crate::sync::task::{Settings, SyncEvent, SyncHandle, clock, spawn};
 use crate::view::SyncView;
@@ -64,6 +65,13 @@ impl Replication {
             inner.waiting,
             clock(),
         )
+    }
+
+    /// The peer's clock against this node's; `None` without a link.
+    pub fn peer_clock(&self) -> Option<ClockReading> {
+        let status = self.inner().link.as_ref()?.status();
+        let up = matches!(status.state, LinkState::Up { .. });
+        status.clock.filter(|_| up).map(PeerClock::reading)
     }
 
     /// Waits for the other node to be paired, by the code that this returns, for ten minutes.

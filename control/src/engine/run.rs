@@ -166,8 +166,6 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         host_watch.clone(),
         inbox.clone(),
     ));
-    let times = clock_keeper.clone();
-    tokio::spawn(clocks::run(times, notices, followed.clone(), inbox.clone()));
     let counters = Arc::clone(&dataplane);
     tokio::spawn(evidence::run(counters, checker.clone(), inbox.clone()));
     tokio::spawn(claims::run(Arc::clone(&dataplane), host_watch.clone()));
@@ -178,6 +176,13 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     let roles = mastership::run(mastership.clone(), followed.clone(), below_quorum, inbox.clone());
     tokio::spawn(roles);
     let replication = Replication::default();
+    tokio::spawn(clocks::run(
+        clock_keeper.clone(),
+        replication.clone(),
+        notices,
+        followed.clone(),
+        inbox.clone(),
+    ));
     let linking = replication::run(replication::Parts {
         replication: replication.clone(),
         mastership: mastership.clone(),

@@ -2,6 +2,7 @@
 
 use super::message::{Body, Hello, Pong, Step};
 use super::replica::Lag;
+use crate::health::outcome::ClockReading;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -47,6 +48,12 @@ impl PeerClock {
             offset: (there / 2).saturating_add(back / 2),
             round_trip: asked.saturating_sub(answering),
         }
+    }
+
+    /// The same in seconds, as all clocks are compared.
+    pub fn reading(self) -> ClockReading {
+        let seconds = |nanos: i64| nanos as f64 / 1e9;
+        ClockReading { ahead: seconds(self.offset), error: seconds(self.round_trip.abs()) / 2.0 }
     }
 }
 
@@ -163,6 +170,8 @@ impl Shared {
         let mut status = self.lock();
         status.since = now;
         status.links += 1;
+        // Another clock may be behind this link; it is measured within a moment.
+        status.clock = None;
         status.state = LinkState::Up {
             node: peer.node.clone(),
             program: peer.program.clone(),

@@ -14,5 +14,5 @@ pub mod task;
 
 pub use dataplane::io::kernel_clock::{self, KernelClock};
 pub use drift::{Drift, Limits};
-pub use supervision::{Clock, Notice, TimeView};
+pub use supervision::{Clock, Notice, PeerView, TimeView};
 pub use task::TimeKeeper;

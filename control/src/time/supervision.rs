@@ -1,4 +1,4 @@
-//! All clocks that are compared with this node's: time servers and real servers.
+//! All clocks that are compared with this node's: time servers, real servers and the other director.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use crate::model::TimeKeeping;
 
 mod view;
 
-pub use view::{RealView, ServerView, TimeView};
+pub use view::{PeerView, RealView, ServerView, TimeView};
 
 #[cfg(test)]
 mod tests;
@@ -41,6 +41,8 @@ pub enum Clock {
     Server(String),
     /// A real server's.
     Real(RealKey),
+    /// The other director's.
+    Peer,
 }
 
 /// Something about a clock that people should know.
@@ -77,6 +79,7 @@ pub struct Supervision {
     /// before contradict those from after until every server has been asked again.
     doubt: Option<Instant>,
     reals: BTreeMap<RealKey, Watch>,
+    peer: Watch,
     kernel: Option<KernelClock>,
 }
 
@@ -117,6 +120,7 @@ impl Supervision {
             standing: Standing::Untold,
             doubt: None,
             reals: BTreeMap::new(),
+            peer: Watch::default(),
             kernel: None,
         }
     }
@@ -254,6 +258,19 @@ impl Supervision {
         if let Some(drift) = watch.on_reading(reading, self.limits) {
             let text = format!("the clock of {} is {}", real.1, describe(reading, drift));
             out.push(Notice { clock: Clock::Real(real), severity: severity(drift), text });
+        }
+    }
+
+    /// Takes a reading of the other director's clock; `None` when there is no link to it any more,
+    /// and what was believed of its clock is forgotten.
+    pub fn on_peer(&mut self, reading: Option<ClockReading>, out: &mut Vec<Notice>) {
+        let Some(reading) = reading else {
+            self.peer = Watch::default();
+            return;
+        };
+        if let Some(drift) = self.peer.on_reading(reading, self.limits) {
+            let text = format!("the peer's clock is {}", describe(reading, drift));
+            out.push(Notice { clock: Clock::Peer, severity: severity(drift), text });
         }
     }
 

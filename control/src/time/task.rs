@@ -34,6 +34,7 @@ const KERNEL_EVERY: Duration = Duration::from_secs(16);
 enum Command {
     Configure(TimeKeeping, BTreeMap<RealKey, String>),
     Real(RealKey, ClockReading),
+    Peer(Option<ClockReading>),
     Look(oneshot::Sender<TimeView>),
 }
 
@@ -60,6 +61,12 @@ impl TimeKeeper {
     /// A check has read a real server's clock. Dropped when there is no room.
     pub fn reading(&self, real: RealKey, reading: ClockReading) {
         let _ = self.0.try_send(Command::Real(real, reading));
+    }
+
+    /// The other director's clock as the link to it measured it; `None` without a link. Dropped when
+    /// there is no room.
+    pub fn peer_reading(&self, reading: Option<ClockReading>) {
+        let _ = self.0.try_send(Command::Peer(reading));
     }
 
     /// The state of all clocks; `None` once supervision has ended.
@@ -91,6 +98,7 @@ async fn run(mut inbox: mpsc::Receiver<Command>, outbox: mpsc::Sender<Notice>) {
                     supervision.on_real(real, reading, &mut said);
                 }
                 Some(Command::Real(..)) => {}
+                Some(Command::Peer(reading)) => supervision.on_peer(reading, &mut said),
                 Some(Command::Look(answer)) => {
                     let name = |address: &VirtualAddress| name_of(&names, address);
                     let _ = answer.send(supervision.view(now(), name));

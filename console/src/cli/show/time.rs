@@ -3,7 +3,7 @@
 use super::{Outcome, print};
 use crate::args::ShowArguments;
 use crate::client::Client;
-use control::time::{Drift, TimeView};
+use control::time::{Drift, PeerView, TimeView};
 
 pub(super) fn time(client: &Client, arguments: &ShowArguments) -> Outcome {
     let view: TimeView = client.get("/v1/time")?;
@@ -11,6 +11,9 @@ pub(super) fn time(client: &Client, arguments: &ShowArguments) -> Outcome {
         return print::json(&view);
     }
     print::text(&this_node(&view))?;
+    if let Some(peer) = &view.peer {
+        print::text(&format!("{:<13}{}\n", "peer", peer_clock(peer)))?;
+    }
     if !view.servers.is_empty() {
         print::text("\n")?;
         servers(&view)?;
@@ -95,6 +98,11 @@ fn reals(view: &TimeView) -> Outcome {
         })
         .collect();
     print::table(&["Service", "Real server", ">Clock", ">Give or take"], &rows)
+}
+
+/// "1.204 ms ahead, give or take 0.110 ms", with a warning where one is due.
+pub(in crate::cli) fn peer_clock(peer: &PeerView) -> String {
+    format!("{}, give or take {}{}", off(peer.ahead), seconds(peer.error), verdict(peer.drift))
 }
 
 const fn verdict(drift: Drift) -> &'static str {

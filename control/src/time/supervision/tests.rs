@@ -217,3 +217,25 @@ fn the_kernel_is_heard_when_it_changes_its_mind() {
     let said: Vec<_> = out.iter().map(|notice| notice.text.as_str()).collect();
     assert_eq!(said, ["the kernel's clock is no longer synchronised"]);
 }
+
+#[test]
+fn the_peer_s_clock_is_warned_about_and_forgotten_with_the_link() {
+    let (mut supervision, now) = supervision(&[]);
+    let mut out = Vec::new();
+    let far = ClockReading { ahead: -3.0, error: 0.001 };
+    let view = |supervision: &Supervision| supervision.view(now, |_| String::new()).peer;
+    assert!(view(&supervision).is_none());
+    supervision.on_peer(Some(far), &mut out);
+    assert!(out.is_empty(), "one reading is not enough: {out:?}");
+    supervision.on_peer(Some(far), &mut out);
+    assert_eq!(out.len(), 1);
+    assert_eq!((out[0].clock.clone(), out[0].severity), (Clock::Peer, Severity::Warning));
+    assert!(out[0].text.contains("behind"), "{}", out[0].text);
+    assert_eq!(view(&supervision).map(|peer| (peer.drift, peer.ahead)), Some((Drift::Warn, -3.0)));
+    supervision.on_peer(None, &mut out);
+    assert!(view(&supervision).is_none());
+    let right = ClockReading { ahead: 0.0, error: 0.001 };
+    supervision.on_peer(Some(right), &mut out);
+    supervision.on_peer(Some(right), &mut out);
+    assert_eq!(out.len(), 1, "what was believed before was of another link: {out:?}");
+}

@@ -34,6 +34,9 @@ pub struct TimeView {
     pub servers: Vec<ServerView>,
     /// Real servers whose clock was read. HTTP tells it to the second only.
     pub reals: Vec<RealView>,
+    /// The other director's clock, while there is a link to it.
+    #[serde(default)]
+    pub peer: Option<PeerView>,
 }
 
 /// A time server.
@@ -78,6 +81,17 @@ pub struct RealView {
     pub error: f64,
 }
 
+/// The other director's clock.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PeerView {
+    /// Whether it is off.
+    pub drift: Drift,
+    /// Seconds by which it is ahead of this node.
+    pub ahead: f64,
+    /// Largest error of that, in seconds.
+    pub error: f64,
+}
+
 impl Supervision {
     /// The state of all clocks. `name` gives a service's name.
     pub fn view(&self, now: Instant, name: impl Fn(&VirtualAddress) -> String) -> TimeView {
@@ -114,6 +128,11 @@ impl Supervision {
                     })
                 })
                 .collect(),
+            peer: self.peer.last().map(|last| PeerView {
+                drift: self.peer.drift(),
+                ahead: last.ahead,
+                error: last.error,
+            }),
         }
     }
 }
