@@ -21,6 +21,7 @@
 //! ```
 
 pub mod backend;
+pub mod bad_cable;
 pub mod capture;
 pub mod cidr;
 pub mod craft;
@@ -42,6 +43,7 @@ pub mod real_server;
 pub mod site;
 pub mod wait;
 
+pub use bad_cable::BadCable;
 pub use cidr::Cidr;
 pub use director::Director;
 pub use host::{Host, Interface};

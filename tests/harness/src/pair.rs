@@ -12,6 +12,7 @@
 
 use anyhow::Result;
 
+use crate::bad_cable::BadCable;
 use crate::host::{Host, Interface};
 use crate::lab::{Lab, Network};
 use crate::real_server;
@@ -90,6 +91,20 @@ impl Pair {
     /// The lab, for more hosts and networks.
     pub fn lab(&self) -> &Lab {
         &self.lab
+    }
+
+    /// Puts a cable with flaws, good at first, into the link between the directors.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn bad_link(&self, seed: u64) -> Result<BadCable> {
+        let beyond = self.lab.network("beyond")?;
+        for (host, cables) in self.directors.iter().zip(&self.cables) {
+            host.send_plain_frames(&cables.link.name)?;
+        }
+        let cable = BadCable::between(&self.lab, "cable", [&self.networks[2], &beyond], seed)?;
+        self.directors[1].reconnect(&self.cables[1].link, &beyond)?;
+        Ok(cable)
     }
 
     /// The configuration of director 0 or 1: VRRP version 3 with adverts each 100 ms on both sides,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use harness::backend::Backend;
+use harness::bad_cable::{BadCable, Fates, Flaws};
 use harness::capture::Capture;
 use harness::craft::{self, RawSender, protocol};
 use harness::decapsulator::{Decapsulator, Encapsulation};
@@ -52,6 +53,55 @@ fn a_pulled_cable_carries_nothing_until_it_is_put_back() -> Result<()> {
     wait::until_ok("the cable to work again", LIMIT, || {
         client.run_ok(&["ping", "-c1", "-W1", "192.0.2.2"])
     })?;
+    Ok(())
+}
+
+/// Sequence numbers of the answers to 1,000 pings, in the order in which they came.
+fn pinged(client: &Host) -> Result<Vec<u32>> {
+    let report = client.run(&["ping", "-c1000", "-i0.002", "-W1", "192.0.2.2"])?.stdout;
+    let number = |line: &str| line.split("icmp_seq=").nth(1)?.split(' ').next()?.parse().ok();
+    Ok(report.lines().filter_map(number).collect())
+}
+
+#[test]
+fn a_bad_cable_loses_repeats_and_mixes_as_many_frames_as_it_is_told() -> Result<()> {
+    let lab = Lab::new("badcable")?;
+    let (left, right) = (lab.network("left")?, lab.network("right")?);
+    let (client, server) = (lab.host("client")?, lab.host("server")?);
+    for (host, network, address) in
+        [(&client, &left, "192.0.2.1/24"), (&server, &right, "192.0.2.2/24")]
+    {
+        let interface = host.attach(network, &[address])?;
+        host.send_plain_frames(&interface.name)?;
+    }
+    let cable = BadCable::between(&lab, "cable", [&left, &right], 7)?;
+    assert_eq!(pinged(&client)?, (1..=1000).collect::<Vec<_>>(), "a good cable");
+    let good = cable.fates();
+    assert_eq!(good, Fates { frames: good.frames, ..Fates::default() });
+
+    // Of a question and its answer: 81 % pass both ways, and 10 % more arrive each way.
+    cable.set(Flaws { lost: 100, ..Flaws::default() });
+    let lossy = pinged(&client)?;
+    assert!((740..880).contains(&lossy.len()), "{} answers", lossy.len());
+    assert!(lossy.is_sorted(), "lost frames change no order");
+    cable.set(Flaws { doubled: 100, ..Flaws::default() });
+    let doubled = pinged(&client)?;
+    let twice = doubled.windows(2).filter(|two| two[0] == two[1]).count();
+    assert!((1140..1280).contains(&doubled.len()) && twice > 100, "{} answers", doubled.len());
+    let delay = Duration::from_millis(20);
+    cable.set(Flaws { overtaken: 100, delay, ..Flaws::default() });
+    let mixed = pinged(&client)?;
+    let overtaken = mixed.windows(2).filter(|two| two[0] > two[1]).count();
+    let mut sorted = mixed.clone();
+    sorted.sort_unstable();
+    assert_eq!(sorted, (1..=1000).collect::<Vec<_>>(), "late is not lost");
+    assert!((80..250).contains(&overtaken), "{overtaken} overtaken");
+
+    // What bulk data asks of it: whole frames of one size, and every byte in the end.
+    cable.set(Flaws { lost: 10, doubled: 10, overtaken: 50, delay });
+    let _server = peers::iperf3_server(&server, 5201)?;
+    let bulk = peers::iperf3(&client, "192.0.2.2", 5201, 1, 1)?;
+    assert!(bulk.bytes > 100_000.0 && bulk.retransmits > 0, "{bulk:?}");
     Ok(())
 }
 
