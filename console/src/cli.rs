@@ -15,7 +15,7 @@ mod replay;
 mod run;
 mod show;
 
-use crate::args::{Arguments, Command};
+use crate::args::{Arguments, Command, SyncAction};
 use crate::client::{Client, ClientError};
 use std::process::ExitCode;
 
@@ -86,6 +86,9 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::KillConnections(kill) => operate::kill(&client, kill),
         Command::Pair => high_availability::pair(&client),
         Command::Join { code } => high_availability::join(&client, code),
+        Command::Sync { action: SyncAction::Keep, whose } => {
+            high_availability::keep(&client, whose)
+        }
         Command::Failover { instance } => high_availability::failover(&client, instance),
         Command::Explain { from, to, protocol, json } => {
             explain::explain(&client, from, to, protocol, json)

@@ -3,15 +3,15 @@
 use crate::engine::{
     Ask, Keeper, Mastership, Message, Outcome, Refusal, Replication, State, Ticket, drains,
 };
-use crate::events::{Event, Packets, Record};
+use crate::events::{Choice, Event, Packets, Record};
 use crate::health::task::{CheckView, Checker};
 use crate::ipvs;
 use crate::model::Document;
 use crate::store::{Backup, Revision, RevisionInfo, StoreError};
 use crate::time::{TimeKeeper, TimeView};
 use crate::view::{
-    Chosen, ConnectionFilter, ConnectionView, ConnectionsView, DropView, ExplanationView,
-    InterfaceView, ServiceView, StatusView, SyncView, VrrpView,
+    Chosen, ConfigurationsView, ConnectionFilter, ConnectionView, ConnectionsView, DropView,
+    ExplanationView, InterfaceView, ServiceView, StatusView, SyncView, VrrpView,
 };
 use arc_swap::ArcSwap;
 use dataplane::packet_path::View;
@@ -355,9 +355,27 @@ impl Handle {
         VrrpView::all(document, &self.mastership.status(), crate::vrrp::task::clock())
     }
 
-    /// How the link to the other director stands.
-    pub fn sync(&self) -> SyncView {
-        self.replication.view()
+    /// How the link to the other director stands, and what is shared over it.
+    ///
+    /// # Errors
+    /// When the engine has ended.
+    pub async fn sync(&self) -> Result<SyncView, Refusal> {
+        let compared = self.query(|state, _| ConfigurationsView::of(state)).await?;
+        Ok(SyncView { configuration: compared.compare(), ..self.replication.view() })
+    }
+
+    /// Settles a conflict between the two directors' configurations.
+    ///
+    /// # Errors
+    /// When there is none, or what is chosen does not fit or cannot be stored.
+    pub async fn keep(
+        &self,
+        choice: Choice,
+        author: &str,
+    ) -> Result<Option<RevisionInfo>, Refusal> {
+        let author = author.to_owned();
+        let outcome = self.ask(move |ticket| Event::ConflictSettled { ticket, choice, author });
+        Ok(revision_of(outcome.await?))
     }
 
     /// Waits for the other director to be paired by the code that this returns.

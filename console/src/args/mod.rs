@@ -122,6 +122,15 @@ pub enum Command {
         /// The code.
         code: String,
     },
+    /// Settle what the two directors share.
+    Sync {
+        /// What to do.
+        #[arg(value_enum)]
+        action: SyncAction,
+        /// Whose configuration both are to have.
+        #[arg(value_enum)]
+        whose: Whose,
+    },
     /// Give mastership to the other director.
     Failover {
         /// This VRRP instance and its group, instead of all.
@@ -244,6 +253,22 @@ pub enum Topic {
     Sync,
     /// What happened lately.
     Events,
+}
+
+/// What to do about what the two directors share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SyncAction {
+    /// When both configurations were changed, choose one; `show sync` shows the differences.
+    Keep,
+}
+
+/// Whose configuration both directors are to have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Whose {
+    /// That of the director that this command talks to.
+    Mine,
+    /// That of the other one.
+    Theirs,
 }
 
 /// Options of `viaduct real-server`.
@@ -416,6 +441,8 @@ mod tests {
             "viaduct rollback",
             "viaduct rollback 3",
             "viaduct history",
+            "viaduct sync keep mine",
+            "viaduct sync keep theirs",
             "viaduct export",
             "viaduct show services --json",
             "viaduct show connections",

@@ -1,12 +1,14 @@
-//! `pair`, `join`, `failover`, `show vrrp`, `show sync`: the two directors.
+//! `pair`, `join`, `failover`, `sync keep`, `show vrrp`, `show sync`: the two directors.
 
 use super::show::peer_clock;
 use super::{Outcome, print};
-use crate::args::ShowArguments;
+use crate::args::{ShowArguments, Whose};
 use crate::client::Client;
-use crate::web::api::{Applied, FailoverWish, Invitation, JoinWish, Joined};
+use crate::web::api::{Applied, FailoverWish, Invitation, JoinWish, Joined, KeepWish};
+use control::events::Choice;
+use control::sync::lineage::Relation;
 use control::time::TimeView;
-use control::view::{SyncView, VrrpView};
+use control::view::{ChangeView, ConfigurationsView, SyncView, VrrpView};
 
 pub(super) fn vrrp(client: &Client, arguments: &ShowArguments) -> Outcome {
     let instances: Vec<VrrpView> = client.get("/v1/vrrp")?;
@@ -70,6 +72,52 @@ pub(super) fn join(client: &Client, code: String) -> Outcome {
     print::text(&format!("paired with {}\n", joined.key))
 }
 
+pub(super) fn keep(client: &Client, whose: Whose) -> Outcome {
+    let keep = match whose {
+        Whose::Mine => Choice::Mine,
+        Whose::Theirs => Choice::Theirs,
+    };
+    let applied: Applied = client.post("/v1/sync/keep", &KeepWish { keep })?;
+    print::text(&match (whose, applied.revision) {
+        (Whose::Mine, _) => "the other director takes this configuration over\n".to_owned(),
+        (Whose::Theirs, Some(revision)) => format!("revision {} runs\n", revision.number),
+        (Whose::Theirs, None) => "nothing to change\n".to_owned(),
+    })
+}
+
+/// The configurations, in lines for `show sync`.
+fn configuration(view: &ConfigurationsView) -> Vec<(&'static str, String)> {
+    let Some(relation) = view.relation else { return Vec::new() };
+    let change = |change: &ChangeView| {
+        format!(
+            "by {} on {}, {}: {}",
+            change.author,
+            change.node,
+            print::moment(change.time),
+            change.comment
+        )
+    };
+    let standing = match (relation, &view.declined, &view.declined_by_peer) {
+        (Relation::Same, _, _) => "the same on both".to_owned(),
+        (Relation::Ahead, _, Some(why)) => format!("not taken by the peer: {why}"),
+        (Relation::Behind, Some(why), _) => format!("the peer's is not taken: {why}"),
+        (Relation::Ahead, _, None) => "the peer is taking this one over".to_owned(),
+        (Relation::Behind, None, _) => "the peer's is being taken over".to_owned(),
+        (Relation::Conflict, _, _) => {
+            "CONFLICT, both were changed: `viaduct sync keep mine|theirs`".to_owned()
+        }
+    };
+    let mut lines = vec![("configuration", standing)];
+    if relation == Relation::Same {
+        lines.extend(view.own.iter().map(|own| ("last change", change(own))));
+        return lines;
+    }
+    lines.extend(view.own.iter().map(|own| ("mine", change(own))));
+    lines.extend(view.peer.iter().map(|peer| ("theirs", change(peer))));
+    lines.extend(view.differences.iter().map(|one| ("would change", one.to_string())));
+    lines
+}
+
 pub(super) fn sync(client: &Client, arguments: &ShowArguments) -> Outcome {
     let sync: SyncView = client.get("/v1/sync")?;
     if arguments.json {
@@ -108,7 +156,8 @@ pub(super) fn sync(client: &Client, arguments: &ShowArguments) -> Outcome {
     if let (Some(offset), Some(round_trip)) = (sync.clock_offset, sync.round_trip) {
         lines.push(("peer's clock", format!("{offset:+.3} ms (round trip {round_trip:.3} ms)")));
     }
+    lines.extend(configuration(&sync.configuration));
     lines.push(("sent", format!("{} bytes in {} messages", sync.bytes_sent, sync.frames_sent)));
-    let text = lines.iter().map(|(what, value)| format!("{what:<13}{value}\n"));
+    let text = lines.iter().map(|(what, value)| format!("{what:<15}{value}\n"));
     print::text(&text.collect::<String>())
 }

@@ -5,6 +5,7 @@ use crate::events::Record;
 use crate::host::stack::Routes;
 use crate::model::{AttachedBy, Document, Problem};
 use crate::store::{Draft, Patch, RevisionInfo};
+use crate::sync::session::Control;
 use dataplane::io::steer::SteeringRules;
 use dataplane::table::{Hops, PortId, RealId, ServiceId, ServiceTable};
 use serde::{Deserialize, Serialize};
@@ -77,6 +78,10 @@ pub enum Action {
     Quorums(BTreeSet<String>),
     /// These of the kernel's sync daemons are to run.
     SyncDaemons(Vec<crate::ipvs::Daemon>),
+    /// Tell the other director.
+    Say(Control),
+    /// Whether nothing of the other director's configuration is under way to this one.
+    Settled(bool),
     /// Leave the loop.
     Stop,
 }
@@ -114,6 +119,8 @@ pub enum StoreCommand {
     },
     /// After a failure nothing is taken until this: what was sent before it was built on what failed.
     Resume,
+    /// Remember the lineage of the common configuration. Not answered.
+    Lineage(Vec<u8>),
     /// Remember a drain, or forget it. Not answered.
     Maintenance {
         /// The store's key.

@@ -186,18 +186,26 @@ impl Keeping {
             }
             StoreCommand::Settle => self.settle(),
             StoreCommand::Resume => self.refusing = None,
+            StoreCommand::Lineage(value) => {
+                let key = super::LINEAGE_MARK.to_vec();
+                self.write(Change::Put { tree: Tree::Marks, key, value });
+            }
             StoreCommand::Maintenance { key, value } => {
                 let tree = Tree::Maintenance;
                 let change = match value {
                     Some(value) => Change::Put { tree, key, value },
                     None => Change::Remove { tree, key },
                 };
-                if let Err(error) = self.store.records().write(&[change]) {
-                    self.tell(trouble(&error));
-                }
+                self.write(change);
             }
             // Gathered by the caller.
             StoreCommand::Append { .. } | StoreCommand::Keep(_) => {}
+        }
+    }
+
+    fn write(&self, change: Change) {
+        if let Err(error) = self.store.records().write(&[change]) {
+            self.tell(trouble(&error));
         }
     }
 

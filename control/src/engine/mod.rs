@@ -22,6 +22,7 @@ mod replication;
 mod run;
 mod running;
 mod scripts;
+mod sharing;
 mod sorry;
 mod state;
 mod world;
@@ -37,6 +38,7 @@ pub use ports::{Place, PortChanges, PortStatus, Ports};
 pub use replication::{CATCH_UP_LIMIT, Replication};
 pub use run::{Ask, GivenFile, Running, Settings, StartError, drains, remember_file, start};
 pub use running::RunningView;
+pub use sharing::{LINEAGE_MARK, Sharing, Taking};
 pub use state::{Burst, Claim, Drain, HealthView, InFlight, State, Summary, Then, Trial};
 
 use crate::events::{Event, Packets};

@@ -6,6 +6,7 @@ use super::{Mastership, Message, Refusal};
 use crate::events::{Event, Severity};
 use crate::health::outcome::ClockReading;
 use crate::model::{Document, Peer};
+use crate::sync::message::{Hello, SHARING};
 use crate::sync::session::Control;
 use crate::sync::status::{LinkState, PeerClock};
 use crate::sync::table::{Harvest, Table, Taken};
@@ -13,6 +14,7 @@ use crate::sync::task::{Settings, SyncEvent, SyncHandle, clock, spawn};
 use crate::view::SyncView;
 use dataplane::worker::Dataplane;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
@@ -26,6 +28,9 @@ const IDLE: Duration = Duration::from_millis(100);
 
 /// Looks for a link that is about to begin, `IDLE` apart.
 const BEGINNING: usize = 50;
+
+/// How long after a change of the document connections may still come that were told to the one before.
+const WATCH: Duration = Duration::from_secs(1);
 
 /// Until the link is tried again when it cannot even begin.
 const RETRY: Duration = Duration::from_secs(2);
@@ -48,6 +53,8 @@ struct Inner {
     trouble: Option<String>,
     /// Whether this node does not preempt because it has not caught up.
     waiting: bool,
+    /// Whether nothing of the peer's configuration is under way to this node.
+    settled: bool,
     taken: Arc<Taken>,
 }
 
@@ -114,6 +121,18 @@ impl Replication {
         Err(Refusal::Unavailable("still starting".to_owned()))
     }
 
+    /// Tells the peer something, if the link is up. `false` when there was no room for it.
+    pub(super) fn say(&self, control: Control) -> bool {
+        let link = self.inner().link.clone();
+        // Without a link there is nobody to tell; a new one begins with everything.
+        link.filter(|link| link.is_up()).is_none_or(|link| link.say(control))
+    }
+
+    /// Whether nothing of the peer's configuration is under way to this node.
+    pub(super) fn set_settled(&self, settled: bool) {
+        self.inner().settled = settled;
+    }
+
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -136,7 +155,16 @@ pub(super) struct Parts {
 pub(super) async fn run(parts: Parts) {
     let (told, mut heard) = mpsc::channel(EVENTS);
     let arbiter = Arbiter::new(parts.mastership.clone(), clock());
-    let mut task = Task { parts, told, arbiter, harvest: None, retry_at: None, patience: None };
+    let mut task = Task {
+        parts,
+        told,
+        arbiter,
+        harvest: None,
+        retry_at: None,
+        patience: None,
+        watched: None,
+        refused: 0,
+    };
     task.follow(true);
     if !task.turn().await {
         return;
@@ -150,6 +178,8 @@ pub(super) async fn run(parts: Parts) {
                     return;
                 }
                 task.follow(false);
+                task.ask_again_if_refused();
+                task.watched = Some(clock() + WATCH);
             }
             Some(event) = heard.recv() => {
                 if !task.heard(event).await {
@@ -174,6 +204,10 @@ struct Task {
     retry_at: Option<Instant>,
     /// When a director that waits to catch up waits no longer.
     patience: Option<Instant>,
+    /// When it is looked again whether the peer's connections fit a document that has just changed.
+    watched: Option<Instant>,
+    /// Connections of the peer that did not fit, at the last look.
+    refused: u64,
 }
 
 impl Task {
@@ -211,6 +245,13 @@ impl Task {
     /// engine still listens.
     async fn turn(&mut self) -> bool {
         let now = clock();
+        if self.patience.is_some() && self.has_everything() {
+            self.stop_waiting();
+        }
+        if self.watched.is_some_and(|until| until <= now) {
+            self.watched = None;
+            self.ask_again_if_refused();
+        }
         if self.patience.is_some_and(|until| until <= now) {
             self.stop_waiting();
             let text =
@@ -234,6 +275,25 @@ impl Task {
             }
         }
         true
+    }
+
+    /// Whether the peer has nothing more to tell that this node has to wait for.
+    fn has_everything(&self) -> bool {
+        let inner = self.parts.replication.inner();
+        let caught_up = inner.link.as_ref().is_some_and(|link| link.is_caught_up());
+        // A document that was not looked at yet may be what connections wait for.
+        caught_up && inner.settled && !self.parts.document.has_changed().unwrap_or(false)
+    }
+
+    /// Connections that did not fit the document before may fit the one that runs now.
+    fn ask_again_if_refused(&mut self) {
+        let inner = self.parts.replication.inner();
+        let refused = inner.taken.refused.load(Ordering::Relaxed);
+        if std::mem::replace(&mut self.refused, refused) != refused
+            && let Some(link) = &inner.link
+        {
+            link.ask_again();
+        }
     }
 
     /// Sees to it that only one of the two is master. Whether the engine still listens.
@@ -316,29 +376,29 @@ impl Task {
     /// Something was said by the link. Whether the engine still listens.
     async fn heard(&mut self, event: SyncEvent) -> bool {
         let (severity, text) = match event {
-            SyncEvent::Up { peer } => {
-                self.arbiter.connected();
-                (Severity::Info, format!("connected to {} ({})", peer.node, peer.program))
-            }
+            SyncEvent::Up { peer, version } => return self.connected(&peer, version).await,
             SyncEvent::Down { reason } => {
                 self.wait_again();
+                if !self.send(Event::PeerDisconnected).await {
+                    return false;
+                }
                 (Severity::Warning, format!("not connected: {reason}"))
             }
             SyncEvent::CaughtUp => {
-                self.stop_waiting();
-                (Severity::Info, "everything that the peer has is here".to_owned())
+                (Severity::Info, "all connections of the peer are here".to_owned())
             }
             SyncEvent::Heard(Control::Roles(roles)) => {
                 self.arbiter.heard(roles);
                 return true;
             }
             SyncEvent::Heard(
-                Control::Heads(_)
+                control @ (Control::Heads(_)
                 | Control::Want(_)
                 | Control::Revision(_)
+                | Control::Declined(_)
                 | Control::Verdicts(_)
-                | Control::Weights(_),
-            ) => return true,
+                | Control::Drains(_)),
+            ) => return self.send(Event::PeerSaid(control)).await,
             SyncEvent::Paired { peer } => {
                 (Severity::Info, format!("paired with key {}", peer.short()))
             }
@@ -349,8 +409,29 @@ impl Task {
         self.tell(severity, text).await
     }
 
+    async fn connected(&mut self, peer: &Hello, version: u16) -> bool {
+        self.arbiter.connected();
+        let shares = version >= SHARING;
+        self.parts.replication.set_settled(!shares);
+        let text = format!("connected to {} ({})", peer.node, peer.program);
+        if !self.tell(Severity::Info, text).await {
+            return false;
+        }
+        if shares {
+            return self.send(Event::PeerConnected { node: peer.node.clone() }).await;
+        }
+        let text = format!(
+            "{} ({}) is too old to share configuration, drains and verdicts: upgrade it",
+            peer.node, peer.program
+        );
+        self.tell(Severity::Warning, text).await
+    }
+
     async fn tell(&self, severity: Severity, text: String) -> bool {
-        let event = Event::PeerNoticed { severity, text };
+        self.send(Event::PeerNoticed { severity, text }).await
+    }
+
+    async fn send(&self, event: Event) -> bool {
         self.parts.inbox.send(Message::Event(event)).await.is_ok()
     }
 }

@@ -4,7 +4,9 @@ use super::mastership::{self, Mastership};
 use super::packets::Workers;
 use super::replication::{self, Replication};
 use super::world::{Listening, World, with_causes};
-use super::{Drain, Keeper, Message, Moment, Outcome, Ports, State, Ticket, Trial};
+use super::{
+    Drain, Keeper, LINEAGE_MARK, Message, Moment, Outcome, Ports, Sharing, State, Ticket, Trial,
+};
 use super::{alerting, checks, claims, clocks, evidence, kernel_sync, sorry};
 use crate::compile::RealKey;
 use crate::events::{Event, Record, Senses, Severity, decide, real_key_of};
@@ -110,6 +112,7 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     let (store, mut found) = opened.await.map_err(|_| StoreError::Closed)??;
     let capacity = sized(settings.capacity, &found);
     let mut state = remembered(&store, &found, capacity, unix_now());
+    state.sharing = sharing(&store, settings.host.clone())?;
 
     let stop = CancellationToken::new();
     let (host_watch, host) = Watch::start(stop.clone()).await?;
@@ -139,6 +142,7 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     let (quorums, below_quorum) = watch::channel(BTreeSet::new());
     let (daemons, wanted_daemons) = watch::channel(Vec::new());
     let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::of(&state)));
+    let replication = Replication::default();
     let world = World {
         dataplane: Arc::clone(&dataplane),
         steering: Steering::new().map_err(|error| with_causes(&error)),
@@ -150,6 +154,7 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         follow,
         quorums,
         daemons,
+        replication: replication.clone(),
         waiting: BTreeMap::new(),
         loopback,
         listening: Listening::default(),
@@ -175,7 +180,6 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     let mastership = Mastership::default();
     let roles = mastership::run(mastership.clone(), followed.clone(), below_quorum, inbox.clone());
     tokio::spawn(roles);
-    let replication = Replication::default();
     tokio::spawn(clocks::run(
         clock_keeper.clone(),
         replication.clone(),
@@ -320,6 +324,15 @@ fn remembered(store: &Store, found: &Found, capacity: Capacity, now: Duration) -
         })
     });
     state
+}
+
+/// What is known of the configuration that is shared with the other director.
+fn sharing(store: &Store, host: String) -> std::io::Result<Sharing> {
+    let mut writer = [0; 8];
+    getrandom::fill(&mut writer).map_err(|_| std::io::Error::other("no random numbers"))?;
+    let mark = store.records().read(Tree::Marks, LINEAGE_MARK).ok().flatten();
+    let lineage = mark.and_then(|bytes| Sharing::read(&bytes));
+    Ok(Sharing::new(host, u64::from_le_bytes(writer), lineage))
 }
 
 /// What the packet path wants goes to the loop by a thread of its own, because its channel is one

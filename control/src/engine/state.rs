@@ -1,7 +1,7 @@
 //! Everything that control knows. The loop owns it; only `events` changes it.
 
 use super::ledger::Ledger;
-use super::{Action, Moment, Outcome, Ports, Refusal, Ticket};
+use super::{Action, Moment, Outcome, Ports, Refusal, Sharing, Ticket};
 use crate::compile::virtual_macs;
 use crate::compile::{Generation, Ids, RealKey, Situation, Standing, compile, roles, steering};
 use crate::events::{Flaw, Kind, Record, Severity};
@@ -90,6 +90,8 @@ pub struct State {
     pub store_trouble: Option<String>,
     /// The steady clock at the last event.
     pub steady: Duration,
+    /// What is shared with the other director.
+    pub sharing: Sharing,
     /// Whether some server starts slowly.
     pub warming: bool,
     /// Whether the daemon is shutting down: nothing is accepted any more.
@@ -240,6 +242,7 @@ impl State {
             ids_due: Duration::ZERO,
             store_trouble: None,
             steady: Duration::ZERO,
+            sharing: Sharing::default(),
             warming: false,
             stopping: false,
         }
@@ -253,6 +256,9 @@ impl State {
         }
         if let Some(burst) = &self.burst {
             next = next.min(burst.settles());
+        }
+        if let Some(due) = self.sharing.repeat_due {
+            next = next.min(due);
         }
         if self.warming {
             next = next.min(self.steady + WARMING_STEP);

@@ -1,7 +1,9 @@
 //! Carries out what was decided: the packet path, interfaces, steering, callers, listeners.
 
 use super::packets::Workers;
-use super::{Action, Keeper, Ledger, Message, Outcome, PortStatus, StoreCommand, Ticket};
+use super::{
+    Action, Keeper, Ledger, Message, Outcome, PortStatus, Replication, StoreCommand, Ticket,
+};
 use crate::events::{Event, Record, Severity};
 use crate::host::Watch;
 use crate::host::stack::Routes;
@@ -36,6 +38,8 @@ pub(super) struct World {
     pub quorums: watch::Sender<BTreeSet<String>>,
     /// The kernel's sync daemons that are to run.
     pub daemons: watch::Sender<Vec<crate::ipvs::Daemon>>,
+    /// The link to the other director.
+    pub replication: Replication,
     pub waiting: BTreeMap<Ticket, oneshot::Sender<Outcome>>,
     pub loopback: mpsc::UnboundedSender<Event>,
     /// The rules in force, to change what interfaces listen to only when they differ.
@@ -94,6 +98,12 @@ impl World {
             Action::SyncDaemons(wanted) => {
                 self.daemons.send_replace(wanted);
             }
+            Action::Say(control) => {
+                if !self.replication.say(control) {
+                    let _ = self.loopback.send(Event::PeerUnheard);
+                }
+            }
+            Action::Settled(settled) => self.replication.set_settled(settled),
             Action::Stop => return false,
         }
         true

@@ -1,7 +1,9 @@
 //! Nothing happened but time.
 
 use super::config_committed::{Wish, commit};
-use super::{Kind, Senses, Severity, link_changed, server_drained, setup_suspected};
+use super::{
+    Kind, Senses, Severity, link_changed, server_drained, setup_suspected, shared_configuration,
+};
 use crate::engine::{Action, RunningView, State, StoreCommand, Then, Ticket};
 use crate::ipvs::ESTIMATOR_PERIOD;
 use std::sync::Arc;
@@ -20,6 +22,7 @@ pub(super) fn ticked(state: &mut State, senses: &Senses<'_>, out: &mut Vec<Actio
         state.burst = None;
         out.push(Action::Store(StoreCommand::Settle));
     }
+    shared_configuration::repeat_if_due(state, now, out);
     if state.warming {
         super::real_changed::republish(state, senses, out);
     }

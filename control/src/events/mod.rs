@@ -9,11 +9,13 @@ mod record;
 mod role_changed;
 mod server_drained;
 mod setup_suspected;
+mod shared_configuration;
 mod stored;
 
 pub use record::{Kind, Record, Severity};
 pub use server_drained::real_key_of;
 pub use setup_suspected::Flaw;
+pub use shared_configuration::Choice;
 
 use crate::compile::RealKey;
 use crate::engine::{Action, Counted, Drain, Moment, PortStatus, State, Ticket};
@@ -22,6 +24,7 @@ use crate::host::HostState;
 use crate::ipvs;
 use crate::model::{Document, VirtualAddress};
 use crate::store::RevisionInfo;
+use crate::sync::session::Control;
 use crate::vrrp::fsm as vrrp;
 use dataplane::packet_path::reals::Load;
 use dataplane::table::{Mac, PortId, RealId};
@@ -241,6 +244,26 @@ pub enum Event {
         /// What.
         text: String,
     },
+    /// The link to the other director is up, and it shares its configuration.
+    PeerConnected {
+        /// Its name.
+        node: String,
+    },
+    /// The link to the other director is down.
+    PeerDisconnected,
+    /// The other director said something.
+    PeerSaid(Control),
+    /// Something that was said to the other director did not reach the link.
+    PeerUnheard,
+    /// An operator settles a conflict between the two directors' configurations.
+    ConflictSettled {
+        /// Who waits.
+        ticket: Ticket,
+        /// Whose configuration it is to be.
+        choice: Choice,
+        /// Who.
+        author: String,
+    },
     /// A deadline has come.
     TimePassed,
     /// The daemon is to end.
@@ -350,9 +373,19 @@ pub fn decide(state: &mut State, event: Event, senses: &Senses<'_>, out: &mut Ve
         Event::PeerNoticed { severity, text } => {
             state.record(now, (severity, Kind::Peer), "peer", text, out);
         }
+        Event::PeerConnected { node } => {
+            shared_configuration::connected(state, node, senses, out);
+        }
+        Event::PeerDisconnected => shared_configuration::disconnected(state),
+        Event::PeerSaid(control) => shared_configuration::said(state, control, now, out),
+        Event::PeerUnheard => shared_configuration::unheard(state, now),
+        Event::ConflictSettled { ticket, choice, author } => {
+            shared_configuration::chosen(state, ticket, choice, author, now, out);
+        }
         Event::TimePassed => clock_ticked::ticked(state, senses, out),
         Event::StopAsked => config_committed::stop(state, out),
     }
+    shared_configuration::look(state, now, out);
 }
 
 #[cfg(test)]

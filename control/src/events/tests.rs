@@ -19,6 +19,7 @@ use std::net::SocketAddr;
 
 mod configuration;
 mod hosts;
+mod pair;
 mod servers;
 mod setups;
 
@@ -140,9 +141,10 @@ impl Director {
                     0
                 }
                 StoreCommand::Confirm { version } => version,
-                StoreCommand::Resume | StoreCommand::Maintenance { .. } | StoreCommand::Keep(_) => {
-                    continue;
-                }
+                StoreCommand::Resume
+                | StoreCommand::Maintenance { .. }
+                | StoreCommand::Lineage(_)
+                | StoreCommand::Keep(_) => continue,
             };
             let revision = RevisionInfo {
                 number: self.revision,
@@ -163,9 +165,10 @@ impl Director {
                 | StoreCommand::Append { version, .. }
                 | StoreCommand::Confirm { version } => version,
                 StoreCommand::Settle => 0,
-                StoreCommand::Resume | StoreCommand::Maintenance { .. } | StoreCommand::Keep(_) => {
-                    continue;
-                }
+                StoreCommand::Resume
+                | StoreCommand::Maintenance { .. }
+                | StoreCommand::Lineage(_)
+                | StoreCommand::Keep(_) => continue,
             };
             self.happen(Event::NotStored { version, error: "disk full".into() });
         }

@@ -15,6 +15,7 @@ mod peer;
 mod problem;
 mod section;
 mod service;
+mod shared_part;
 mod time;
 mod units;
 mod vrrp;
@@ -36,6 +37,7 @@ pub use service::{
     MAX_TIMEOUT, MAX_WEIGHT, MatchRule, Netmask, Persistence, PersistenceEngine, Quorum,
     QuorumUnit, Real, Service, Sorry, VirtualAddress,
 };
+pub use shared_part::{SharedDigest, SharedPart, SharedText};
 pub use time::TimeKeeping;
 pub use units::{format_duration, parse_duration};
 pub use vrrp::{InsideAddress, TrackScript, Tracked, VrrpAuth, VrrpInstance, VrrpTrack};

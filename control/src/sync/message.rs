@@ -8,11 +8,16 @@
 //! Replication bodies are fixed layouts, because there are many of them; the rest is JSON, because it is
 //! rare and grows new fields.
 
+use super::lineage::{ChangeId, Lineage};
+use crate::model::SharedText;
 use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 
-/// Versions of the protocol that this node speaks.
-pub const VERSIONS: RangeInclusive<u16> = 1..=1;
+/// Versions of the protocol that this node speaks. 1 is connections, roles and time.
+pub const VERSIONS: RangeInclusive<u16> = 1..=2;
+/// The first version that carries configuration, drains and verdicts.
+pub const SHARING: u16 = 2;
 /// Bytes in front of every body.
 pub const HEADER: usize = 4;
 /// Longest body: a configuration of many thousand services.
@@ -65,18 +70,20 @@ pub enum Message {
     Ping(Ping),
     /// The answer.
     Pong(Pong),
-    /// Revisions that the sender has.
+    /// What the sender is by VRRP.
+    Roles(Vec<Role>),
+    /// The last change of the sender's configuration.
     Heads(Heads),
     /// Please send this revision.
     Want(Want),
     /// A revision.
     Revision(Revision),
+    /// A revision is not taken.
+    Declined(Declined),
     /// Health of real servers, as the sender's probes see it.
-    Verdicts(Vec<Verdict>),
-    /// Weights set by draining.
-    Weights(Vec<Weight>),
-    /// What the sender is by VRRP.
-    Roles(Vec<Role>),
+    Verdicts(Verdicts),
+    /// Who is drained.
+    Drains(Vec<DrainOrder>),
 }
 
 /// Who is speaking, and which versions.
@@ -117,59 +124,84 @@ pub struct Pong {
     pub answered: i64,
 }
 
-/// Hashes of configuration revisions, newest first.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-pub struct Heads {
-    /// As many as the sender keeps, at most 256.
-    pub hashes: Vec<String>,
-}
-
-/// Asks for a revision.
+/// The last change of the common configuration, and which ones were seen before.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Want {
-    /// Its hash.
-    pub hash: String,
+pub struct Heads {
+    /// As the sender has it.
+    pub lineage: Lineage,
 }
 
-/// A configuration revision.
+/// Asks for the common part of the configuration.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Want {
+    /// As it is since this change.
+    pub id: ChangeId,
+}
+
+/// The common part of the configuration.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Revision {
-    /// Its hash.
-    pub hash: String,
-    /// Hash of the revision that it replaced; `None` for the first.
-    pub parent: Option<String>,
-    /// Who committed it.
-    pub author: String,
-    /// On which node.
-    pub node: String,
-    /// When, in seconds since 1970 by that node's clock.
-    pub committed: i64,
-    /// The document as text.
-    pub document: String,
+    /// As it is since this change.
+    pub id: ChangeId,
+    /// What it is.
+    pub part: SharedText,
+}
+
+/// A revision does not fit the sender's own part of the configuration.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Declined {
+    /// Which change.
+    pub id: ChangeId,
+    /// For people.
+    pub why: String,
+}
+
+/// What the sender's probes see.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Verdicts {
+    /// Whether this is everything, so that nothing else holds any more.
+    pub whole: bool,
+    /// One for each real server, or for each that changed.
+    pub verdicts: Vec<Verdict>,
 }
 
 /// Health of one real server of one service.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Verdict {
-    /// Name of the service.
+    /// The service's address, as [`crate::model::VirtualAddress::derived_name`] writes it.
     pub service: String,
     /// Address and port of the real server.
-    pub real: String,
+    pub real: SocketAddr,
     /// Whether it is up.
     pub up: bool,
     /// Why, for people.
     pub reason: String,
 }
 
-/// A weight that differs from the configuration.
+/// Whether one real server is drained.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Weight {
-    /// Name of the service.
+pub struct DrainOrder {
+    /// The service's address, as [`crate::model::VirtualAddress::derived_name`] writes it.
     pub service: String,
     /// Address and port of the real server.
-    pub real: String,
-    /// The weight; `None` to follow the configuration again.
-    pub weight: Option<u32>,
+    pub real: SocketAddr,
+    /// Of two orders the one with the larger stamp holds.
+    pub stamp: u64,
+    /// Who drained it; `None` when it was put back.
+    pub drain: Option<Drained>,
+}
+
+/// Who drained a real server. Times are in milliseconds since 1970.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub struct Drained {
+    /// Who.
+    pub author: String,
+    /// Why.
+    pub reason: String,
+    /// When.
+    pub since: u64,
+    /// When the remaining connections are ended.
+    pub deadline: Option<u64>,
 }
 
 /// What a node is for one VRRP instance.
@@ -206,12 +238,14 @@ const ACK: u8 = 6;
 const RESYNC: u8 = 7;
 const PING: u8 = 8;
 const PONG: u8 = 9;
-const HEADS: u8 = 10;
-const WANT: u8 = 11;
-const REVISION: u8 = 12;
-const VERDICTS: u8 = 13;
-const WEIGHTS: u8 = 14;
 const ROLES: u8 = 15;
+// From version 2 on.
+const HEADS: u8 = 16;
+const WANT: u8 = 17;
+const REVISION: u8 = 18;
+const DECLINED: u8 = 19;
+const VERDICTS: u8 = 20;
+const DRAINS: u8 = 21;
 
 /// A frame's header: its kind and the length of its body. Checked before anything is reserved for it.
 ///
@@ -221,13 +255,14 @@ pub fn header(bytes: [u8; HEADER]) -> Result<(u8, usize), Malformed> {
     let [kind, a, b, c] = bytes;
     let len = u32::from_be_bytes([0, a, b, c]) as usize;
     let longest = match kind {
-        HELLO | BYE | WANT => 4096,
+        HELLO | BYE => 4096,
         BEGIN | END | ACK => 12,
         RESYNC => 4,
-        PING | PONG => 256,
+        PING | PONG | WANT => 256,
         CHANGES => 1 << 17,
-        HEADS | ROLES => 1 << 16,
-        REVISION | VERDICTS | WEIGHTS => LONGEST,
+        ROLES | DECLINED => 1 << 16,
+        HEADS => 1 << 20,
+        REVISION | VERDICTS | DRAINS => LONGEST,
         _ => return Err(Malformed::Kind(kind)),
     };
     if len > longest { Err(Malformed::TooLong(kind)) } else { Ok((kind, len)) }
@@ -251,12 +286,13 @@ impl Message {
             Self::Resync { epoch } => (RESYNC, epoch.to_be_bytes().to_vec()),
             Self::Ping(ping) => (PING, json(ping)?),
             Self::Pong(pong) => (PONG, json(pong)?),
+            Self::Roles(roles) => (ROLES, json(roles)?),
             Self::Heads(heads) => (HEADS, json(heads)?),
             Self::Want(want) => (WANT, json(want)?),
             Self::Revision(revision) => (REVISION, json(revision)?),
+            Self::Declined(declined) => (DECLINED, json(declined)?),
             Self::Verdicts(verdicts) => (VERDICTS, json(verdicts)?),
-            Self::Weights(weights) => (WEIGHTS, json(weights)?),
-            Self::Roles(roles) => (ROLES, json(roles)?),
+            Self::Drains(drains) => (DRAINS, json(drains)?),
         };
         let [_, a, b, c] = u32::try_from(body.len()).ok()?.to_be_bytes();
         let head = [kind, a, b, c];
@@ -300,12 +336,13 @@ impl Message {
             }
             PING => Self::Ping(from_json(kind, body)?),
             PONG => Self::Pong(from_json(kind, body)?),
+            ROLES => Self::Roles(from_json(kind, body)?),
             HEADS => Self::Heads(from_json(kind, body)?),
             WANT => Self::Want(from_json(kind, body)?),
             REVISION => Self::Revision(from_json(kind, body)?),
+            DECLINED => Self::Declined(from_json(kind, body)?),
             VERDICTS => Self::Verdicts(from_json(kind, body)?),
-            WEIGHTS => Self::Weights(from_json(kind, body)?),
-            ROLES => Self::Roles(from_json(kind, body)?),
+            DRAINS => Self::Drains(from_json(kind, body)?),
             _ => return Err(Malformed::Kind(kind)),
         })
     }

@@ -8,7 +8,7 @@ use super::connection::Change;
 use super::identity::Identity;
 use super::link::{LinkError, explain_read, read};
 use super::message::{
-    Bye, Heads, Hello, Message, Ping, Pong, Revision, Role, Verdict, Want, Weight,
+    Bye, Declined, DrainOrder, Heads, Hello, Message, Ping, Pong, Revision, Role, Verdicts, Want,
 };
 use super::replica::{Receiver as Learner, Sender as Teller, Sink, Source};
 use super::status::{Shared, Traffic};
@@ -39,29 +39,32 @@ type Stream = TlsStream<TcpStream>;
 /// What is said besides connections; the engine's business.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Control {
-    /// Revisions that the sender has.
+    /// What the sender is by VRRP.
+    Roles(Vec<Role>),
+    /// The last change of the sender's configuration.
     Heads(Heads),
     /// Please send this revision.
     Want(Want),
     /// A revision.
     Revision(Revision),
+    /// A revision is not taken.
+    Declined(Declined),
     /// Health of real servers.
-    Verdicts(Vec<Verdict>),
-    /// Weights set by draining.
-    Weights(Vec<Weight>),
-    /// What the sender is by VRRP.
-    Roles(Vec<Role>),
+    Verdicts(Verdicts),
+    /// Who is drained.
+    Drains(Vec<DrainOrder>),
 }
 
 impl From<Control> for Message {
     fn from(control: Control) -> Self {
         match control {
+            Control::Roles(roles) => Self::Roles(roles),
             Control::Heads(heads) => Self::Heads(heads),
             Control::Want(want) => Self::Want(want),
             Control::Revision(revision) => Self::Revision(revision),
+            Control::Declined(declined) => Self::Declined(declined),
             Control::Verdicts(verdicts) => Self::Verdicts(verdicts),
-            Control::Weights(weights) => Self::Weights(weights),
-            Control::Roles(roles) => Self::Roles(roles),
+            Control::Drains(drains) => Self::Drains(drains),
         }
     }
 }
@@ -95,7 +98,7 @@ pub struct Manners {
     pub silence: Duration,
 }
 
-/// Exchanges hellos: who the peer is.
+/// Exchanges hellos: who the peer is, and which version is spoken.
 ///
 /// # Errors
 /// When the peer refuses our key, says nothing, or speaks another version.
@@ -103,7 +106,7 @@ pub async fn greet(
     stream: &mut Stream,
     own: &Hello,
     identity: &Identity,
-) -> Result<Hello, LinkError> {
+) -> Result<(Hello, u16), LinkError> {
     let exchange = async {
         let hello = Message::Hello(own.clone()).encode();
         send(stream, hello, identity).await?;
@@ -119,12 +122,14 @@ pub async fn greet(
     let theirs = timeout(HELLO_PATIENCE, exchange)
         .await
         .map_err(|_| LinkError::Silent(HELLO_PATIENCE))??;
-    if let Err(reason) = theirs.agree() {
-        let bye = Message::Bye(Bye { reason: reason.clone() }).encode();
-        let _ = timeout(HELLO_PATIENCE, send(stream, bye, identity)).await;
-        return Err(LinkError::Closed(reason));
+    match theirs.agree() {
+        Ok(version) => Ok((theirs, version)),
+        Err(reason) => {
+            let bye = Message::Bye(Bye { reason: reason.clone() }).encode();
+            let _ = timeout(HELLO_PATIENCE, send(stream, bye, identity)).await;
+            Err(LinkError::Closed(reason))
+        }
     }
-    Ok(theirs)
 }
 
 async fn send(
@@ -199,12 +204,20 @@ impl<'a, T: Source + Sink> Session<'a, T> {
         incoming: &mut Receiver<Result<Message, LinkError>>,
         outgoing: &Sender<Vec<u8>>,
     ) -> LinkError {
+        let shared = Arc::clone(&self.ends.shared);
         loop {
             let now = clock();
             if self.ends.shared.take_overflow() {
                 // What still waits is older than the snapshot to come and must not be told after it.
                 while self.ends.changes.try_recv().is_ok() {}
                 self.ends.teller.resync();
+            }
+            if self.ends.shared.is_asked_again() {
+                if let Some(answer) = self.ends.learner.again() {
+                    self.outbox.push_back(answer.into());
+                }
+                self.was_caught_up = false;
+                self.ends.shared.has_asked_again();
             }
             let silence = now.saturating_duration_since(self.heard);
             if silence >= self.manners.silence {
@@ -246,6 +259,7 @@ impl<'a, T: Source + Sink> Session<'a, T> {
                     Some(control) => self.outbox.push_back(control.into()),
                     None => return LinkError::Closed("this node stops".to_owned()),
                 },
+                () = shared.asked() => {}
                 () = sleep_until(wake.into()) => {}
             }
         }
@@ -319,12 +333,13 @@ impl<'a, T: Source + Sink> Session<'a, T> {
             Message::Hello(_) => {
                 return Err(LinkError::Closed("the peer said hello twice".to_owned()));
             }
+            Message::Roles(roles) => Control::Roles(roles),
             Message::Heads(heads) => Control::Heads(heads),
             Message::Want(want) => Control::Want(want),
             Message::Revision(revision) => Control::Revision(revision),
+            Message::Declined(declined) => Control::Declined(declined),
             Message::Verdicts(verdicts) => Control::Verdicts(verdicts),
-            Message::Weights(weights) => Control::Weights(weights),
-            Message::Roles(roles) => Control::Roles(roles),
+            Message::Drains(drains) => Control::Drains(drains),
         };
         self.tell(SyncEvent::Heard(control)).await
     }

@@ -6,6 +6,7 @@ use crate::health::outcome::ClockReading;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
+use tokio::sync::Notify;
 
 /// How the link stands.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -104,6 +105,8 @@ impl Traffic {
 pub struct Shared {
     status: Mutex<SyncStatus>,
     overflow: AtomicBool,
+    again: AtomicBool,
+    wake: Notify,
     heard: Mutex<Instant>,
     traffic: Arc<Traffic>,
 }
@@ -125,6 +128,8 @@ impl Shared {
         Self {
             status: Mutex::new(status),
             overflow: AtomicBool::new(false),
+            again: AtomicBool::new(false),
+            wake: Notify::new(),
             heard: Mutex::new(now),
             traffic: Arc::default(),
         }
@@ -148,6 +153,33 @@ impl Shared {
     /// Whether changes were lost since the last call.
     pub fn take_overflow(&self) -> bool {
         self.overflow.swap(false, Ordering::AcqRel)
+    }
+
+    /// The peer is to tell everything again.
+    pub fn ask_again(&self) {
+        self.again.store(true, Ordering::SeqCst);
+        self.wake.notify_one();
+    }
+
+    /// Whether the peer is to tell everything again.
+    pub fn is_asked_again(&self) -> bool {
+        self.again.load(Ordering::SeqCst)
+    }
+
+    /// The peer was told to tell everything again.
+    pub fn has_asked_again(&self) {
+        self.lock().caught_up = false;
+        self.again.store(false, Ordering::SeqCst);
+    }
+
+    /// Waits until there is something to ask.
+    pub async fn asked(&self) {
+        self.wake.notified().await;
+    }
+
+    /// Whether this node has everything that the peer has told, and waits for nothing more.
+    pub fn is_caught_up(&self) -> bool {
+        self.lock().caught_up && !self.is_asked_again()
     }
 
     /// Something came by the link.

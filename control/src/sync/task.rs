@@ -78,6 +78,8 @@ pub enum SyncEvent {
     Up {
         /// The peer's hello.
         peer: Hello,
+        /// The version that both speak.
+        version: u16,
     },
     /// The link is down, or could not be made for a new reason.
     Down {
@@ -167,6 +169,16 @@ impl SyncHandle {
     /// Whether there is a link.
     pub fn is_up(&self) -> bool {
         self.shared.is_up()
+    }
+
+    /// Has the peer tell all connections again.
+    pub fn ask_again(&self) {
+        self.shared.ask_again();
+    }
+
+    /// Whether this node has everything that the peer has told, and waits for nothing more.
+    pub fn is_caught_up(&self) -> bool {
+        self.shared.is_caught_up()
     }
 
     /// Whether something was heard within the last ping and a half.
@@ -340,12 +352,14 @@ async fn attend<T: Source + Sink>(
     trust: &Trust,
 ) -> LinkError {
     let identity = trust.identity_shared();
-    let peer = match greet(&mut stream, &manners.hello, &identity).await {
-        Ok(peer) => peer,
+    let (peer, version) = match greet(&mut stream, &manners.hello, &identity).await {
+        Ok(met) => met,
         Err(error) => return error,
     };
+    // What was said to a link that is gone may not hold any more, and may be of another version.
+    while ends.control.try_recv().is_ok() {}
     ends.shared.set_up(&peer, clock());
-    if ends.events.send(SyncEvent::Up { peer }).await.is_err() {
+    if ends.events.send(SyncEvent::Up { peer, version }).await.is_err() {
         return LinkError::Closed("this node stops".to_owned());
     }
     Session::new(ends, manners).run(stream, identity).await

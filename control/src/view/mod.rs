@@ -2,6 +2,7 @@
 //!
 //! Field names are a contract. Times are milliseconds since 1970, spans are seconds.
 
+mod configurations;
 mod connections;
 mod drops;
 mod explanation;
@@ -12,6 +13,7 @@ mod status;
 mod sync;
 mod vrrp;
 
+pub use configurations::{ChangeView, ConfigurationsView};
 pub use connections::{Chosen, ConnectionFilter, ConnectionView, ConnectionsView};
 pub use drops::DropView;
 pub use explanation::{ExplanationView, StepView};

@@ -1,5 +1,6 @@
 //! The link to the other director.
 
+use super::ConfigurationsView;
 use crate::model::Peer;
 use crate::sync::identity::Fingerprint;
 use crate::sync::status::{LinkState, SyncStatus, Traffic};
@@ -47,6 +48,9 @@ pub struct SyncView {
     pub adopted: u64,
     /// Connections of the peer that do not fit this node's configuration or table.
     pub refused: u64,
+    /// The configuration that both have in common.
+    #[serde(default)]
+    pub configuration: ConfigurationsView,
     /// Bytes sent, inside the encryption.
     pub bytes_sent: u64,
     /// Messages sent.

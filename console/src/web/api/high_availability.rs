@@ -1,9 +1,10 @@
 //! The two directors: who is master, and how far the other one is behind.
 
-use super::Failure;
 use super::config::Applied;
+use super::{Caller, Failure};
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{ConnectInfo, State};
+use control::events::Choice;
 use control::handle::Handle;
 use control::view::{SyncView, VrrpView};
 use serde::{Deserialize, Serialize};
@@ -38,9 +39,25 @@ pub struct Joined {
     pub key: String,
 }
 
+/// Whose configuration both directors are to have.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct KeepWish {
+    /// `mine`, of the director that is asked, or `theirs`.
+    pub keep: Choice,
+}
+
 /// `GET /v1/sync`.
-pub(super) async fn sync(State(handle): State<Handle>) -> Json<SyncView> {
-    Json(handle.sync())
+pub(super) async fn sync(State(handle): State<Handle>) -> Answer<SyncView> {
+    Ok(Json(handle.sync().await?))
+}
+
+/// `POST /v1/sync/keep`.
+pub(super) async fn keep(
+    State(handle): State<Handle>,
+    ConnectInfo(caller): ConnectInfo<Caller>,
+    Json(wish): Json<KeepWish>,
+) -> Answer<Applied> {
+    Ok(Json(Applied { revision: handle.keep(wish.keep, &caller.name).await? }))
 }
 
 /// `POST /v1/pair`.

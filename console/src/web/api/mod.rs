@@ -10,7 +10,7 @@ mod show;
 pub use answer::{Failure, Problem};
 pub use caller::Caller;
 pub use config::{Applied, Compared, RollbackWish};
-pub use high_availability::{FailoverWish, Invitation, JoinWish, Joined};
+pub use high_availability::{FailoverWish, Invitation, JoinWish, Joined, KeepWish};
 pub use operate::{DrainWish, Killed, UndrainWish};
 pub use show::{EventsView, host_name};
 
@@ -47,6 +47,7 @@ pub fn router(handle: Handle) -> Router {
         .route("/v1/connections/kill", post(operate::kill))
         .route("/v1/vrrp", get(high_availability::vrrp))
         .route("/v1/sync", get(high_availability::sync))
+        .route("/v1/sync/keep", post(high_availability::keep))
         .route("/v1/pair", post(high_availability::pair))
         .route("/v1/join", post(high_availability::join))
         .route("/v1/failover", post(high_availability::failover))

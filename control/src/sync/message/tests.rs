@@ -1,4 +1,5 @@
 use super::*;
+use crate::sync::lineage::Change;
 use proptest::prelude::*;
 
 fn round_trip(message: &Message) -> Result<Message, Malformed> {
@@ -7,6 +8,23 @@ fn round_trip(message: &Message) -> Result<Message, Malformed> {
     let (kind, len) = header(head.try_into().unwrap())?;
     assert_eq!(len, body.len());
     Message::decode(kind, body)
+}
+
+fn real() -> SocketAddr {
+    "[2001:db8::2]:80".parse().unwrap()
+}
+
+fn lineage(text: String) -> Lineage {
+    let digest = crate::model::SharedPart::default().digest();
+    let id = ChangeId { writer: u64::MAX, number: 7 };
+    Lineage::starting(Change {
+        id,
+        node: text.clone(),
+        author: text.clone(),
+        comment: text,
+        time: 1_795_000_000,
+        digest,
+    })
 }
 
 fn samples() -> Vec<Message> {
@@ -23,24 +41,35 @@ fn samples() -> Vec<Message> {
         Message::Resync { epoch: u32::MAX },
         Message::Ping(Ping { sent: i64::MIN }),
         Message::Pong(Pong { sent: 1, received: 2, answered: i64::MAX }),
-        Message::Heads(Heads { hashes: vec![text(), text()] }),
-        Message::Want(Want { hash: text() }),
-        Message::Revision(Revision {
-            hash: text(),
-            parent: None,
-            author: text(),
-            node: text(),
-            committed: 1_795_000_000,
-            document: text().repeat(10_000),
-        }),
-        Message::Verdicts(vec![Verdict {
-            service: text(),
-            real: text(),
-            up: true,
-            reason: text(),
-        }]),
         Message::Roles(vec![Role { instance: text(), master: true, priority: 255 }]),
-        Message::Weights(vec![Weight { service: text(), real: text(), weight: Some(0) }]),
+        Message::Heads(Heads { lineage: lineage(text()) }),
+        Message::Want(Want { id: ChangeId { writer: u64::MAX, number: u64::MAX } }),
+        Message::Revision(Revision {
+            id: ChangeId { writer: u64::MAX, number: 1 },
+            part: SharedText {
+                document: text().repeat(10_000),
+                addresses: [(text(), vec!["2001:db8::1".parse().unwrap()])].into(),
+            },
+        }),
+        Message::Declined(Declined { id: ChangeId::NOTHING, why: text() }),
+        Message::Verdicts(Verdicts {
+            whole: true,
+            verdicts: vec![Verdict { service: text(), real: real(), up: true, reason: text() }],
+        }),
+        Message::Drains(vec![
+            DrainOrder { service: text(), real: real(), stamp: u64::MAX, drain: None },
+            DrainOrder {
+                service: text(),
+                real: real(),
+                stamp: 0,
+                drain: Some(Drained {
+                    author: text(),
+                    reason: text(),
+                    since: 1,
+                    deadline: Some(u64::MAX),
+                }),
+            },
+        ]),
     ]
 }
 
@@ -72,7 +101,8 @@ fn a_cut_body_is_refused() {
 #[test]
 fn unknown_kinds_and_long_bodies_are_refused_before_they_are_read() {
     assert_eq!(header([0, 0, 0, 0]), Err(Malformed::Kind(0)));
-    assert_eq!(header([16, 0, 0, 0]), Err(Malformed::Kind(16)));
+    assert_eq!(header([10, 0, 0, 0]), Err(Malformed::Kind(10)));
+    assert_eq!(header([22, 0, 0, 0]), Err(Malformed::Kind(22)));
     assert_eq!(header([ACK, 0, 0, 13]), Err(Malformed::TooLong(ACK)));
     assert_eq!(header([HELLO, 0, 0x10, 1]), Err(Malformed::TooLong(HELLO)));
     assert_eq!(header([REVISION, 0xff, 0xff, 0xff]), Ok((REVISION, LONGEST)));
@@ -95,9 +125,10 @@ fn versions_agree_on_the_highest_or_refuse_with_a_sentence() {
         program: "0.9".into(),
     };
     assert_eq!(hello(1, 1).agree(), Ok(1));
-    assert_eq!(hello(0, 7).agree(), Ok(1));
-    let refusal = hello(2, 3).agree().unwrap_err();
-    assert!(refusal.contains("lb2 (0.9) speaks versions 2 to 3"), "{refusal}");
+    assert_eq!(hello(0, 7).agree(), Ok(2));
+    assert_eq!(hello(2, 3).agree(), Ok(2));
+    let refusal = hello(3, 4).agree().unwrap_err();
+    assert!(refusal.contains("lb2 (0.9) speaks versions 3 to 4"), "{refusal}");
     assert!(hello(0, 0).agree().is_err());
 }
 

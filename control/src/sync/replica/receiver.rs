@@ -67,6 +67,13 @@ impl Receiver {
         self.caught_up
     }
 
+    /// Has the peer tell everything again: this director knows something now that it lacked to take in
+    /// what it was told. What is told meanwhile is taken in as well.
+    pub fn again(&mut self) -> Option<Answer> {
+        self.caught_up = false;
+        self.epoch.and_then(|epoch| self.ask(epoch))
+    }
+
     /// The link is gone; what was learnt stays, but a new link starts with a new snapshot.
     pub fn disconnected(&mut self) {
         *self = Self::default();
@@ -112,10 +119,13 @@ impl Receiver {
                 Err(_) => false,
             },
             Body::End => {
-                if !self.caught_up {
-                    sink.end();
+                // The end of a snapshot that is to be told again is not the end.
+                if self.asked != self.epoch {
+                    if !self.caught_up {
+                        sink.end();
+                    }
+                    self.caught_up = true;
                 }
-                self.caught_up = true;
                 true
             }
         }

@@ -1,6 +1,7 @@
 use super::*;
 use crate::sync::connection::{Connection, Key, Traits, Via};
-use crate::sync::message::{Verdict, Want};
+use crate::sync::lineage::ChangeId;
+use crate::sync::message::{Verdict, Verdicts, Want};
 use crate::sync::pairing::ATTEMPTS;
 use crate::sync::replica::Page;
 use crate::sync::status::LinkState;
@@ -226,7 +227,7 @@ async fn paired_nodes_tell_each_other_everything_in_both_directions() {
     assert!(matches!(&status.state, LinkState::Up { node, .. } if node == "two"), "{status:?}");
     let clock = status.clock.unwrap();
     assert!(clock.offset.abs() <= clock.round_trip.abs(), "one clock, two nodes: {clock:?}");
-    let said = Control::Want(Want { hash: "abc".into() });
+    let said = Control::Want(Want { id: ChangeId::NOTHING });
     assert!(two.handle.say(said.clone()));
     one.event("a control message", |e| (*e == SyncEvent::Heard(said.clone())).then_some(())).await;
 }
@@ -469,12 +470,13 @@ async fn control_messages_arrive_whole_and_in_order() {
     let (mut one, two) = paired().await;
     let verdict = |number: usize| Verdict {
         service: format!("web{number}"),
-        real: "10.0.0.11:80".into(),
+        real: SocketAddr::from(([10, 0, 0, 11], 80)),
         up: number.is_multiple_of(2),
         reason: "x".repeat(number * 100),
     };
+    let said = |number| Verdicts { whole: false, verdicts: vec![verdict(number)] };
     for number in 0..100 {
-        assert!(two.handle.say(Control::Verdicts(vec![verdict(number)])));
+        assert!(two.handle.say(Control::Verdicts(said(number))));
     }
     for number in 0..100 {
         let verdicts = one
@@ -483,6 +485,6 @@ async fn control_messages_arrive_whole_and_in_order() {
                 _ => None,
             })
             .await;
-        assert_eq!(verdicts, [verdict(number)]);
+        assert_eq!(verdicts, said(number));
     }
 }

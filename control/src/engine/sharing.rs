@@ -1,0 +1,73 @@
+//! What two paired directors share, as this one sees it.
+
+use crate::model::Document;
+use crate::sync::lineage::{Change, ChangeId, Lineage};
+use crate::sync::revisions::Revisions;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Where the store keeps the lineage of the common configuration.
+pub const LINEAGE_MARK: &[u8] = b"common-configuration";
+
+/// What is shared with the other director.
+#[derive(Clone, Debug, Default)]
+pub struct Sharing {
+    /// The common configuration.
+    pub revisions: Revisions,
+    /// The peer's name, while the link is up and it shares.
+    pub peer: Option<String>,
+    /// The document that was looked at last.
+    pub looked_at: Option<Arc<Document>>,
+    /// Whether a revision of the peer could be committed at the last look.
+    pub was_free: bool,
+    /// A revision of the peer on its way to the store.
+    pub taking: Option<Taking>,
+    /// What replication was told of [`Revisions::is_settled`].
+    pub told_settled: Option<bool>,
+    /// When everything is told again, because something did not reach the link.
+    pub repeat_due: Option<Duration>,
+    /// This director's name, where the document gives none.
+    pub host: String,
+    writer: u64,
+    number: u64,
+}
+
+/// A revision of the peer on its way to the store.
+#[derive(Clone, Debug)]
+pub struct Taking {
+    /// Of the change in flight.
+    pub version: u64,
+    /// The document to come.
+    pub document: Arc<Document>,
+    /// What this director has seen then.
+    pub lineage: Lineage,
+}
+
+impl Sharing {
+    /// At the start of a director. `writer` is to be one that was never there before.
+    pub fn new(host: String, writer: u64, remembered: Option<Lineage>) -> Self {
+        Self { revisions: Revisions::new(remembered), host, writer, ..Self::default() }
+    }
+
+    /// Names the next change made here.
+    pub fn next_id(&mut self) -> ChangeId {
+        self.number += 1;
+        ChangeId { writer: self.writer.max(1), number: self.number }
+    }
+
+    /// A lineage as the store keeps it.
+    pub fn remembered(&self) -> Option<Vec<u8>> {
+        serde_json::to_vec(self.revisions.own()?).ok()
+    }
+
+    /// A lineage that the store kept. One that cannot be read is as good as none: then the document is
+    /// a new change, and at worst the operator is asked.
+    pub fn read(bytes: &[u8]) -> Option<Lineage> {
+        serde_json::from_slice(bytes).ok()
+    }
+
+    /// Who made the peer's last change, for the history.
+    pub fn author(change: &Change) -> String {
+        format!("{} on {}", change.author, change.node)
+    }
+}

@@ -1,0 +1,308 @@
+//! The two directors keep their common configuration the same.
+//!
+//! A change travels as soon as it is a revision: edits by `ipvsadm` when their burst has ended, a revision
+//! on trial when it is confirmed (one that is taken back never does).
+
+use super::config_committed::{Wish, commit, may_change};
+use super::{Kind, Moment, Senses, Severity};
+use crate::engine::{Action, Outcome, Refusal, Sharing, State, StoreCommand, Taking, Then, Ticket};
+use crate::model::SharedPart;
+use crate::sync::lineage::{Change, ChangeId, Lineage, Relation};
+use crate::sync::message::Revision;
+use crate::sync::revisions::Output;
+use crate::sync::session::Control;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// After this everything is told again that did not reach the link.
+const REPEAT: Duration = Duration::from_secs(1);
+
+/// Whose configuration both directors are to have.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Choice {
+    /// That of the director that is told.
+    Mine,
+    /// That of the other one.
+    Theirs,
+}
+
+/// The link is up, and the peer shares.
+pub(super) fn connected(
+    state: &mut State,
+    node: String,
+    senses: &Senses<'_>,
+    out: &mut Vec<Action>,
+) {
+    state.sharing.peer = Some(node);
+    state.sharing.told_settled = None;
+    let (free, mut outputs) = (is_free(state), Vec::new());
+    state.sharing.revisions.connected(free, &mut outputs);
+    carry_out(state, outputs, senses.now, out);
+}
+
+/// The link is down.
+pub(super) fn disconnected(state: &mut State) {
+    state.sharing.peer = None;
+    state.sharing.revisions.disconnected();
+}
+
+/// The peer said something about its configuration.
+pub(super) fn said(state: &mut State, control: Control, now: Moment, out: &mut Vec<Action>) {
+    let (free, mut outputs) = (is_free(state), Vec::new());
+    let revisions = &mut state.sharing.revisions;
+    match control {
+        Control::Heads(heads) => revisions.heads(heads, free, &mut outputs),
+        Control::Want(want) => revisions.wanted(want, free, &mut outputs),
+        Control::Revision(revision) => revisions.revision(revision, free, &mut outputs),
+        Control::Declined(declined) => revisions.declined_by_peer(declined, &mut outputs),
+        Control::Roles(_) | Control::Verdicts(_) | Control::Drains(_) => {}
+    }
+    carry_out(state, outputs, now, out);
+}
+
+/// Something that was said did not reach the link.
+pub(super) fn unheard(state: &mut State, now: Moment) {
+    state.sharing.repeat_due.get_or_insert(now.steady + REPEAT);
+}
+
+/// Tells again what did not reach the link.
+pub(super) fn repeat_if_due(state: &mut State, now: Moment, out: &mut Vec<Action>) {
+    if state.sharing.repeat_due.is_none_or(|due| due > now.steady) {
+        return;
+    }
+    state.sharing.repeat_due = None;
+    let (free, mut outputs) = (is_free(state), Vec::new());
+    state.sharing.revisions.repeat(free, &mut outputs);
+    carry_out(state, outputs, now, out);
+}
+
+/// An operator settles a conflict.
+pub(super) fn chosen(
+    state: &mut State,
+    ticket: Ticket,
+    choice: Choice,
+    author: String,
+    now: Moment,
+    out: &mut Vec<Action>,
+) {
+    if let Err(refusal) = may_change(state, &state.running) {
+        return State::refuse(ticket, refusal, out);
+    }
+    if !is_free(state) {
+        let text = "storing other changes, try again".to_owned();
+        return State::refuse(ticket, Refusal::Unavailable(text), out);
+    }
+    let peer = state.sharing.peer.clone().unwrap_or_default();
+    let mut outputs = Vec::new();
+    let done = match choice {
+        Choice::Mine => {
+            let comment = format!("kept instead of what {peer} had");
+            let change = Change {
+                id: state.sharing.next_id(),
+                node: node(state),
+                author: author.clone(),
+                comment,
+                time: now.wall.as_secs(),
+                digest: SharedPart::of(&state.running).digest(),
+            };
+            state.sharing.revisions.keep_mine(change, true, &mut outputs)
+        }
+        Choice::Theirs => state.sharing.revisions.keep_theirs(&mut outputs),
+    };
+    if let Err(no) = done {
+        return State::refuse(ticket, Refusal::Peer(no.to_string()), out);
+    }
+    let whose = match choice {
+        Choice::Mine => node(state),
+        Choice::Theirs => peer,
+    };
+    let text = format!("{author} keeps the configuration of {whose}");
+    state.record(now, (Severity::Info, Kind::Peer), "peer", text, out);
+    let mut waiting = Some(ticket);
+    carry_out_for(state, &mut waiting, outputs, now, out);
+    if let Some(ticket) = waiting {
+        State::answer(ticket, Outcome::Done, out);
+    }
+}
+
+/// Sees whether the common part was changed, and whether there is something to do that had to wait.
+pub(super) fn look(state: &mut State, now: Moment, out: &mut Vec<Action>) {
+    if state.running.peer.is_none() || state.stopping {
+        return;
+    }
+    let mut outputs = Vec::new();
+    finish_taking(state, &mut outputs);
+    let free = is_free(state);
+    if free {
+        let seen = state.sharing.looked_at.as_ref();
+        if seen.is_none_or(|seen| !Arc::ptr_eq(seen, &state.running)) {
+            changed(state, &mut outputs);
+        } else if !state.sharing.was_free {
+            state.sharing.revisions.review(true, &mut outputs);
+        }
+    }
+    state.sharing.was_free = free;
+    carry_out(state, outputs, now, out);
+}
+
+/// Whether a revision of the peer could be committed now, and what runs is a revision.
+fn is_free(state: &State) -> bool {
+    state.in_flight.is_empty()
+        && state.burst.is_none()
+        && state.trial.is_none()
+        && state.sharing.taking.is_none()
+        && !state.stopping
+}
+
+fn node(state: &State) -> String {
+    state.running.node.name.clone().unwrap_or_else(|| state.sharing.host.clone())
+}
+
+/// Another document runs.
+fn changed(state: &mut State, outputs: &mut Vec<Output>) {
+    state.sharing.looked_at = Some(Arc::clone(&state.running));
+    let digest = SharedPart::of(&state.running).digest();
+    let known = state.sharing.revisions.own().map(|own| own.change.digest.agrees(&digest));
+    if known == Some(true) {
+        return state.sharing.revisions.own_part_changed(digest, true, outputs);
+    }
+    let last = state.history.last();
+    let (author, comment, time) = last.map_or_else(Default::default, |info| {
+        (info.author.clone(), info.comment.clone(), info.time)
+    });
+    // A director that was just set up has seen nothing that could be lost.
+    let fresh = known.is_none() && digest.is_empty();
+    let id = if fresh { ChangeId::NOTHING } else { state.sharing.next_id() };
+    let change = Change { id, node: node(state), author, comment, time, digest };
+    let revisions = &mut state.sharing.revisions;
+    match known {
+        Some(_) => revisions.committed(change, true, outputs),
+        None => revisions.begin(Lineage::starting(change), true, outputs),
+    }
+}
+
+/// A revision of the peer is stored, or is not.
+fn finish_taking(state: &mut State, outputs: &mut Vec<Output>) {
+    let under_way =
+        |taking: &Taking| state.in_flight.iter().any(|change| change.version == taking.version);
+    if state.sharing.taking.as_ref().is_none_or(under_way) {
+        return;
+    }
+    let Some(taking) = state.sharing.taking.take() else { return };
+    if Arc::ptr_eq(&state.running, &taking.document) {
+        adopt(state, taking.lineage, outputs);
+    } else {
+        let why = "it could not be stored".to_owned();
+        state.sharing.revisions.declined(taking.lineage.change.id, why, outputs);
+    }
+}
+
+/// What runs is the peer's.
+fn adopt(state: &mut State, mut lineage: Lineage, outputs: &mut Vec<Output>) {
+    lineage.change.digest = SharedPart::of(&state.running).digest();
+    state.sharing.looked_at = Some(Arc::clone(&state.running));
+    let free = is_free(state);
+    state.sharing.revisions.taken(lineage, free, outputs);
+}
+
+fn carry_out(state: &mut State, outputs: Vec<Output>, now: Moment, out: &mut Vec<Action>) {
+    carry_out_for(state, &mut None, outputs, now, out);
+}
+
+/// `waiting` is a caller who is told when the peer's revision is taken.
+fn carry_out_for(
+    state: &mut State,
+    waiting: &mut Option<Ticket>,
+    mut outputs: Vec<Output>,
+    now: Moment,
+    out: &mut Vec<Action>,
+) {
+    while !outputs.is_empty() {
+        for output in std::mem::take(&mut outputs) {
+            match output {
+                Output::Say(control) => out.push(Action::Say(control)),
+                Output::Tell(id) => {
+                    let part = SharedPart::of(&state.running).to_text();
+                    out.push(Action::Say(Control::Revision(Revision { id, part })));
+                }
+                Output::Take(lineage, part) => {
+                    take(state, waiting, (*lineage, *part), &mut outputs, now, out);
+                }
+                Output::Remember => {
+                    let lineage = state.sharing.remembered();
+                    out.extend(lineage.map(|bytes| Action::Store(StoreCommand::Lineage(bytes))));
+                }
+                Output::Became(relation) => became(state, relation, now, out),
+                Output::DeclinedByPeer(why) => {
+                    let peer = state.sharing.peer.clone().unwrap_or_default();
+                    let text = format!("{peer} does not take this configuration: {why}");
+                    state.record(now, (Severity::Warning, Kind::Peer), "peer", text, out);
+                }
+            }
+        }
+    }
+    let settled = state.sharing.revisions.is_settled();
+    if state.sharing.peer.is_some() && state.sharing.told_settled != Some(settled) {
+        state.sharing.told_settled = Some(settled);
+        out.push(Action::Settled(settled));
+    }
+}
+
+/// Commits what the peer has, if it fits.
+fn take(
+    state: &mut State,
+    waiting: &mut Option<Ticket>,
+    (lineage, part): (Lineage, SharedPart),
+    outputs: &mut Vec<Output>,
+    now: Moment,
+    out: &mut Vec<Action>,
+) {
+    let fitting = part.fit(&state.running).map(Arc::new).and_then(|document| {
+        let may = may_change(state, &document).map_err(|refusal| refusal.to_string());
+        may.map(|()| document)
+    });
+    let change = &lineage.change;
+    match fitting {
+        Ok(document) if *document == *state.running => adopt(state, lineage, outputs),
+        Ok(document) => {
+            let wish = Wish {
+                document: Arc::clone(&document),
+                author: Sharing::author(change),
+                comment: change.comment.clone(),
+                confirm_within: None,
+            };
+            let ticket = waiting.take().unwrap_or_default();
+            commit(state, ticket, wish, Then::Tell, out);
+            state.sharing.taking = Some(Taking { version: state.version, document, lineage });
+        }
+        Err(why) => {
+            let text = format!("the configuration of {} does not fit here: {why}", change.node);
+            state.record(now, (Severity::Warning, Kind::Peer), "peer", text.clone(), out);
+            state.sharing.revisions.declined(change.id, why, outputs);
+            if let Some(ticket) = waiting.take() {
+                State::refuse(ticket, Refusal::Peer(text), out);
+            }
+        }
+    }
+}
+
+/// The two stand differently now.
+fn became(state: &mut State, relation: Relation, now: Moment, out: &mut Vec<Action>) {
+    let peer = state.sharing.peer.clone().unwrap_or_default();
+    let (severity, text) = match relation {
+        Relation::Same => (Severity::Info, format!("has the same configuration as {peer}")),
+        // What follows is told when it has happened.
+        Relation::Ahead | Relation::Behind => return,
+        Relation::Conflict => (
+            Severity::Error,
+            format!(
+                "this configuration and that of {peer} were both changed, and neither is applied to \
+                 the other: `viaduct show sync` shows the differences, `viaduct sync keep \
+                 mine|theirs` chooses"
+            ),
+        ),
+    };
+    state.record(now, (severity, Kind::Peer), "peer", text, out);
+}

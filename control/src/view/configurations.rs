@@ -1,0 +1,85 @@
+//! The two directors' configurations beside each other.
+
+use crate::engine::State;
+use crate::model::{Difference, Document, SharedPart, differences};
+use crate::sync::lineage::{Change, Relation};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// How the configuration stands that the two directors have in common.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct ConfigurationsView {
+    /// `same`, `ahead`, `behind` or `conflict`; absent while the peer has not told.
+    pub relation: Option<Relation>,
+    /// This director's last change; absent without a peer.
+    pub own: Option<ChangeView>,
+    /// The peer's last change.
+    pub peer: Option<ChangeView>,
+    /// What taking the peer's configuration would change here; while it is known.
+    pub differences: Vec<Difference>,
+    /// Why this director does not take the peer's configuration.
+    pub declined: Option<String>,
+    /// Why the peer does not take this director's.
+    pub declined_by_peer: Option<String>,
+}
+
+/// A change of the common configuration.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ChangeView {
+    /// On which director it was made.
+    pub node: String,
+    /// By whom.
+    pub author: String,
+    /// Why.
+    pub comment: String,
+    /// When, in milliseconds since 1970 by that director's clock.
+    pub time: u64,
+}
+
+/// What has to be compared, between two events; comparing is left to the caller.
+pub struct Compared {
+    view: ConfigurationsView,
+    running: Arc<Document>,
+    peer: Option<SharedPart>,
+}
+
+impl ConfigurationsView {
+    /// What the state says.
+    pub fn of(state: &State) -> Compared {
+        let revisions = &state.sharing.revisions;
+        let running = Arc::clone(&state.running);
+        if running.peer.is_none() {
+            return Compared { view: Self::default(), running, peer: None };
+        }
+        let relation = revisions.relation();
+        let differ = matches!(relation, Some(Relation::Behind | Relation::Conflict));
+        let view = Self {
+            relation,
+            own: revisions.own().and_then(|own| ChangeView::of(&own.change)),
+            peer: revisions.theirs().and_then(|theirs| ChangeView::of(&theirs.change)),
+            differences: Vec::new(),
+            declined: revisions.why_declined().map(str::to_owned),
+            declined_by_peer: revisions.why_declined_by_peer().map(str::to_owned),
+        };
+        Compared { view, running, peer: revisions.content().filter(|_| differ).cloned() }
+    }
+}
+
+impl Compared {
+    /// With the differences.
+    pub fn compare(self) -> ConfigurationsView {
+        let found = self.peer.map(|peer| differences(&self.running, &peer.with(&self.running)));
+        ConfigurationsView { differences: found.unwrap_or_default(), ..self.view }
+    }
+}
+
+impl ChangeView {
+    fn of(change: &Change) -> Option<Self> {
+        (change.id.number > 0).then(|| Self {
+            node: change.node.clone(),
+            author: change.author.clone(),
+            comment: change.comment.clone(),
+            time: change.time.saturating_mul(1000),
+        })
+    }
+}
