@@ -17,6 +17,7 @@
 
 mod chart;
 mod guest;
+mod latency;
 mod packets;
 mod report;
 mod start;
@@ -42,6 +43,7 @@ type Section = fn(&Plan) -> Result<Report>;
 const SECTIONS: &[(&str, Section)] = &[
     ("packets", packets::measure),
     ("tcp", tcp::measure),
+    ("latency", latency::measure),
     ("start", start::measure),
     ("guest", guest::measure),
 ];

@@ -3,9 +3,9 @@
 //!
 //! The director has processor 1 for itself; generator and sink run on processor 0.
 
-mod forwarder;
-mod generator;
-mod wires;
+pub mod forwarder;
+pub mod generator;
+pub mod wires;
 
 use crate::Plan;
 use crate::report::{Measure, Report};

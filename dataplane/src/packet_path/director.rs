@@ -6,11 +6,12 @@ use super::counters::{Counters, Handshakes, Traffic};
 use super::fragments::Trails;
 use super::ftp::Session;
 use super::reals::Reals;
-use super::schedule::SchedulerState;
+use super::schedule::{Prepared, SchedulerState};
 use super::verdict::DropReason;
 use crate::table::{Hops, Mac, PortId, RealId, Scheduler, Service, ServiceId, ServiceTable};
 use crate::tick::Tick;
 use arc_swap::ArcSwap;
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::mpsc::SyncSender;
@@ -71,11 +72,16 @@ pub enum Notice {
     },
 }
 
+/// Something that was published.
+type Retired = Arc<dyn Any + Send + Sync>;
+
 /// The shared state of one director.
 #[derive(Debug)]
 pub struct Director {
     table: ArcSwap<ServiceTable>,
     hops: ArcSwap<Hops>,
+    /// Tables and hops that some worker may still be reading.
+    retired: Mutex<Vec<Retired>>,
     connections: Connections,
     reals: Reals,
     schedulers: Box<[Mutex<Option<SchedulerState>>]>,
@@ -93,6 +99,7 @@ impl Director {
         Self {
             table: ArcSwap::default(),
             hops: ArcSwap::default(),
+            retired: Mutex::default(),
             // One more than there are workers: for the adopter.
             connections: Connections::new(capacity.connections, workers + 1, keys),
             reals: Reals::new(capacity.reals),
@@ -116,11 +123,7 @@ impl Director {
                 self.reals.local_number(address);
             }
             if let Some(place) = self.schedulers.get(service.id.0 as usize) {
-                let mut state = place.lock().unwrap_or_else(PoisonError::into_inner);
-                match state.as_mut() {
-                    Some(state) => state.update(service, now),
-                    None => *state = Some(SchedulerState::new(service, now)),
-                }
+                prepare_scheduler(place, service, now);
             }
         }
         self.resolve_reals(Hops::clone(&self.hops.load()), &table);
@@ -131,6 +134,7 @@ impl Director {
                 *place.lock().unwrap_or_else(PoisonError::into_inner) = None;
             }
         }
+        self.retire(Some(old));
     }
 
     /// Publishes the host's interfaces, routes and neighbours.
@@ -148,7 +152,17 @@ impl Director {
 
     fn resolve_reals(&self, hops: Hops, table: &ServiceTable) {
         let reals = table.reals().map(|(_, real)| (real.id, &real.address));
-        self.hops.store(Arc::new(hops.with_reals(reals)));
+        let old = self.hops.swap(Arc::new(hops.with_reals(reals)));
+        self.retire(Some(old));
+    }
+
+    /// Keeps what is no longer published until no worker reads it any more, so that it is freed here
+    /// and never on a packet thread.
+    fn retire(&self, old: Option<Retired>) {
+        let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
+        retired.extend(old);
+        // Nobody can take a new reference to what is not published.
+        retired.retain(|old| Arc::strong_count(old) > 1);
     }
 
     /// The published services.
@@ -171,9 +185,10 @@ impl Director {
         &self.reals
     }
 
-    /// Lets lblc and lblcr forget destinations not seen for long. To be called every second or
-    /// two, off the packet threads.
+    /// Lets lblc and lblcr forget destinations not seen for long, and frees tables that were
+    /// replaced. To be called every second or two, off the packet threads.
     pub fn expire_schedulers(&self, now: Tick) {
+        self.retire(None);
         let table = self.table.load();
         let remembers = |service: &&Arc<Service>| {
             matches!(service.scheduler, Scheduler::Lblc | Scheduler::Lblcr)
@@ -272,5 +287,42 @@ impl Director {
         if let Some(control) = entry.control() {
             self.connections.entry(control).remove_controlled();
         }
+    }
+}
+
+/// Tells a scheduler about its service. Packet threads wait for the lock, so it is held for short.
+fn prepare_scheduler(place: &Mutex<Option<SchedulerState>>, service: &Service, now: Tick) {
+    let lock = || place.lock().unwrap_or_else(PoisonError::into_inner);
+    let known = lock().as_ref().map(SchedulerState::known);
+    let prepared = Prepared::new(known, service, now);
+    let mut state = lock();
+    match (state.as_mut(), prepared) {
+        (Some(state), prepared) => state.install(prepared, service),
+        (None, Prepared::Afresh(new)) => *state = Some(new),
+        (None, Prepared::Unchanged | Prepared::Changed(_)) => {
+            *state = Some(SchedulerState::new(service, now));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::sync_channel;
+
+    #[test]
+    fn a_replaced_table_is_not_freed_by_its_last_reader() {
+        let capacity = Capacity { connections: 1024, services: 4, reals: 4, workers: 1 };
+        let (sender, _) = sync_channel(1);
+        let director = Director::new(capacity, HashKeys([1, 2, 3, 4]), sender);
+        director.publish(ServiceTable::default(), Tick(1));
+        let (reading, hops) = (Arc::clone(&director.table()), Arc::clone(&director.hops()));
+        let (table, old_hops) = (Arc::downgrade(&reading), Arc::downgrade(&hops));
+        director.publish(ServiceTable::default(), Tick(2));
+        director.expire_schedulers(Tick(3));
+        drop((reading, hops));
+        assert!(table.upgrade().is_some() && old_hops.upgrade().is_some(), "kept for control");
+        director.expire_schedulers(Tick(4));
+        assert!(table.upgrade().is_none() && old_hops.upgrade().is_none(), "freed by control");
     }
 }

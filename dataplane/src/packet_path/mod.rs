@@ -102,7 +102,7 @@ impl PacketPath {
             counters: director.worker_counters(worker),
             director,
             owned,
-            sweeper: Sweeper::default(),
+            sweeper: Sweeper::between_batches(),
             hop_cache: HopCache::default(),
             waiting: Waiting::default(),
             error_budget: icmp_error::PerSecond::default(),

@@ -57,6 +57,14 @@ impl Forwarder {
         }
     }
 
+    /// The director, where it is Viaduct.
+    pub fn director(&self) -> Option<&Director> {
+        match &self.running {
+            Running::Viaduct(director) => Some(director),
+            Running::Kernel | Running::Bare { .. } => None,
+        }
+    }
+
     pub fn stop(self) -> Result<()> {
         match self.running {
             Running::Kernel => Ok(()),
@@ -70,13 +78,12 @@ impl Forwarder {
 }
 
 fn viaduct(backend: &str, wires: &Wires) -> Result<Forwarder> {
-    let config = format!(
-        "[[interface]]\nname = \"d0\"\nbackend = \"{backend}\"\n\
-         [[interface]]\nname = \"d1\"\nbackend = \"{backend}\"\n\
-         [[service]]\nname = \"dns\"\naddress = \"192.0.2.10:53\"\nprotocol = \"udp\"\n\
-         scheduler = \"rr\"\nmethod = \"nat\"\n\
-         [[service.real]]\naddress = \"10.2.0.1:53\"\nweight = 1\n"
-    );
+    viaduct_with(backend, wires, "")
+}
+
+/// `viaduct run` with one service for the generator's traffic, and more configuration after it.
+pub fn viaduct_with(backend: &str, wires: &Wires, more: &str) -> Result<Forwarder> {
+    let config = config(backend) + more;
     let director = Director::start(&wires.director, Path::new(BINARY), Some(&config))?;
     let shown = director.viaduct(&["show", "interfaces"])?;
     let word = match backend {
@@ -87,6 +94,17 @@ fn viaduct(backend: &str, wires: &Wires) -> Result<Forwarder> {
     let working = tasks(director.daemon().id(), "packets-");
     ensure!(!working.is_empty(), "no packet threads");
     Ok(Forwarder { working, running: Running::Viaduct(Box::new(director)) })
+}
+
+/// Both interfaces by this backend, and one service.
+pub fn config(backend: &str) -> String {
+    format!(
+        "[[interface]]\nname = \"d0\"\nbackend = \"{backend}\"\n\
+         [[interface]]\nname = \"d1\"\nbackend = \"{backend}\"\n\
+         [[service]]\nname = \"dns\"\naddress = \"192.0.2.10:53\"\nprotocol = \"udp\"\n\
+         scheduler = \"rr\"\nmethod = \"nat\"\n\
+         [[service.real]]\naddress = \"10.2.0.1:53\"\nweight = 1\n"
+    )
 }
 
 /// Threads of a process whose name starts so.

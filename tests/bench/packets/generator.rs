@@ -41,7 +41,7 @@ impl Generator {
 }
 
 /// From 10.1.0.1 to 192.0.2.10, UDP port 53, 18 bytes of payload, no checksum.
-fn frame() -> Vec<u8> {
+pub fn frame() -> Vec<u8> {
     let mut bytes = vec![0; 60];
     bytes[..6].copy_from_slice(&[2, 0, 0, 0, 1, 2]);
     bytes[6..12].copy_from_slice(&[2, 0, 0, 0, 1, 1]);

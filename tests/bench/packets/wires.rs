@@ -21,6 +21,11 @@ pub struct Wires {
 
 impl Wires {
     pub fn new(way: Way) -> Result<Self> {
+        Self::with_sink(way, drop_everything)
+    }
+
+    /// `attach` puts on interface s0 what takes the frames in.
+    pub fn with_sink(way: Way, attach: impl FnOnce() -> Result<Link> + Send) -> Result<Self> {
         let lab = Lab::new("packets")?;
         let (generator, director, sink) =
             (lab.host("generator")?, lab.host("director")?, lab.host("sink")?);
@@ -43,7 +48,7 @@ impl Wires {
         }
         // Makes the receiving end poll, as network cards do; XDP does that by itself.
         director.run_ok(&["ethtool", "-K", "d0", "gro", "on"])?;
-        let drop = sink.enter(drop_everything)??;
+        let drop = sink.enter(attach)??;
         Ok(Self { generator, director, sink, _drop: drop, _lab: lab })
     }
 

@@ -71,6 +71,7 @@ impl Width {
 #[allow(missing_docs)]
 pub enum Operation {
     Add = 0x00,
+    Subtract = 0x10,
     Or = 0x40,
     And = 0x50,
     ShiftLeft = 0x60,

@@ -2,9 +2,11 @@
 #![allow(unsafe_code)]
 
 mod assemble;
+mod map;
 mod system;
 
 pub use assemble::{
     AssembleError, Assembler, Condition, Instruction, Label, Operation, Register, Width,
 };
-pub use system::{AttachPoint, BpfError, Link, Map, MapKind, Outcome, Program, ProgramKind};
+pub use map::{Map, MapKind};
+pub use system::{AttachPoint, BpfError, Link, Outcome, Program, ProgramKind};

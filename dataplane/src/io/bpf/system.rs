@@ -1,19 +1,13 @@
-//! bpf(2): maps, programs, links. Structures follow `union bpf_attr` in include/uapi/linux/bpf.h; the
+//! bpf(2): programs and links. Structures follow `union bpf_attr` in include/uapi/linux/bpf.h; the
 //! kernel takes what lies beyond the given length as zero.
 
 use super::Instruction;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-const MAP_CREATE: i32 = 0;
-const MAP_UPDATE: i32 = 2;
-const MAP_DELETE: i32 = 3;
 const PROG_LOAD: i32 = 5;
 const PROG_TEST_RUN: i32 = 10;
 const LINK_CREATE: i32 = 28;
-
-/// Only needed room is allocated (`BPF_F_NO_PREALLOC`).
-const NO_PREALLOCATION: u32 = 1;
 
 /// Room for what the verifier has to say about a refused program.
 const LOG_BYTES: usize = 1 << 20;
@@ -61,134 +55,6 @@ impl BpfError {
             | Self::Action { source, .. } => source.raw_os_error(),
             Self::Assemble(_) => None,
         }
-    }
-}
-
-/// Kinds of map.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum MapKind {
-    /// Hash table.
-    Hash,
-    /// Longest prefix match.
-    Prefixes,
-    /// Sockets, here to see whether a process is alive.
-    Sockets,
-    /// XDP sockets by queue.
-    XdpSockets,
-}
-
-/// A map.
-#[derive(Debug)]
-pub struct Map {
-    descriptor: OwnedFd,
-    key_bytes: usize,
-    value_bytes: usize,
-}
-
-#[repr(C)]
-#[derive(Default)]
-struct MapCreate {
-    map_type: u32,
-    key_size: u32,
-    value_size: u32,
-    max_entries: u32,
-    map_flags: u32,
-    inner_map_fd: u32,
-    numa_node: u32,
-    map_name: [u8; 16],
-}
-
-#[repr(C)]
-#[derive(Default)]
-struct MapElement {
-    map_fd: u32,
-    padding: u32,
-    key: u64,
-    value: u64,
-    flags: u64,
-}
-
-impl Map {
-    /// Makes a map.
-    ///
-    /// # Errors
-    /// Without `CAP_BPF` and `CAP_NET_ADMIN`, or when the kernel is too old for the kind.
-    pub fn new(
-        kind: MapKind,
-        name: &'static str,
-        key_bytes: usize,
-        value_bytes: usize,
-        entries: u32,
-    ) -> Result<Self, BpfError> {
-        let (map_type, map_flags) = match kind {
-            MapKind::Hash => (1, NO_PREALLOCATION),
-            MapKind::Prefixes => (11, NO_PREALLOCATION),
-            MapKind::Sockets => (15, 0),
-            MapKind::XdpSockets => (17, 0),
-        };
-        let request = MapCreate {
-            map_type,
-            key_size: key_bytes as u32,
-            value_size: value_bytes as u32,
-            max_entries: entries,
-            map_flags,
-            map_name: object_name(name),
-            ..MapCreate::default()
-        };
-        let descriptor =
-            create(MAP_CREATE, &request).map_err(|source| BpfError::Map { name, source })?;
-        Ok(Self { descriptor, key_bytes, value_bytes })
-    }
-
-    /// Writes an entry, whether it was there or not.
-    ///
-    /// # Errors
-    /// When the map is full, or key or value have the wrong size.
-    pub fn insert(&self, key: &[u8], value: &[u8]) -> Result<(), BpfError> {
-        let action = "write a BPF map entry";
-        if key.len() != self.key_bytes || value.len() != self.value_bytes {
-            let source = io::ErrorKind::InvalidInput.into();
-            return Err(BpfError::Action { action, source });
-        }
-        let request = self.element(key, Some(value));
-        // SAFETY: the request points to a key and a value of the map's sizes, which outlive the call.
-        unsafe { bpf(MAP_UPDATE, &request) }
-            .map(drop)
-            .map_err(|source| BpfError::Action { action, source })
-    }
-
-    /// Removes an entry. Not finding it is fine.
-    ///
-    /// # Errors
-    /// When the key has the wrong size.
-    pub fn remove(&self, key: &[u8]) -> Result<(), BpfError> {
-        let action = "remove a BPF map entry";
-        if key.len() != self.key_bytes {
-            let source = io::ErrorKind::InvalidInput.into();
-            return Err(BpfError::Action { action, source });
-        }
-        // SAFETY: the request points to a key of the map's size, which outlives the call.
-        match unsafe { bpf(MAP_DELETE, &self.element(key, None)) } {
-            Err(source) if source.raw_os_error() != Some(libc::ENOENT) => {
-                Err(BpfError::Action { action, source })
-            }
-            Ok(_) | Err(_) => Ok(()),
-        }
-    }
-
-    fn element(&self, key: &[u8], value: Option<&[u8]>) -> MapElement {
-        MapElement {
-            map_fd: self.descriptor.as_raw_fd().cast_unsigned(),
-            key: key.as_ptr() as u64,
-            value: value.map_or(0, |value| value.as_ptr() as u64),
-            ..MapElement::default()
-        }
-    }
-}
-
-impl AsFd for Map {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.descriptor.as_fd()
     }
 }
 
@@ -350,6 +216,21 @@ impl Program {
     /// # Errors
     /// Before Linux 5.18, or when the kernel refuses.
     pub fn send_frames(&self, frame: &[u8], interface: u32, count: u32) -> Result<(), BpfError> {
+        self.send_frames_by(0, frame, interface, count)
+    }
+
+    /// As [`Program::send_frames`], where so many frames are made before those that go out leave; 0
+    /// is the kernel's own number.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn send_frames_by(
+        &self,
+        batch: u32,
+        frame: &[u8],
+        interface: u32,
+        count: u32,
+    ) -> Result<(), BpfError> {
         const LIVE_FRAMES: u32 = 1 << 1;
         let context = [0, frame.len() as u32, 0, interface, 0, 0];
         let mut request = TestRun {
@@ -360,6 +241,7 @@ impl Program {
             ctx_size_in: size_of_val(&context) as u32,
             repeat: count,
             flags: LIVE_FRAMES,
+            batch_size: batch,
             ..TestRun::default()
         };
         // SAFETY: frame and context outlive the call and are as long as the request says; the kernel
@@ -462,7 +344,7 @@ impl Link {
 }
 
 /// Names in the kernel have at most 15 characters.
-fn object_name(name: &str) -> [u8; 16] {
+pub(super) fn object_name(name: &str) -> [u8; 16] {
     let mut field = [0; 16];
     for (to, from) in field.iter_mut().zip(name.bytes().take(15)) {
         *to = from;
@@ -470,7 +352,7 @@ fn object_name(name: &str) -> [u8; 16] {
     field
 }
 
-fn create<T>(command: i32, request: &T) -> io::Result<OwnedFd> {
+pub(super) fn create<T>(command: i32, request: &T) -> io::Result<OwnedFd> {
     // SAFETY: callers pass the structure of `command`, whose pointers outlive the call; the result is
     // a new descriptor.
     unsafe {
@@ -482,7 +364,7 @@ fn create<T>(command: i32, request: &T) -> io::Result<OwnedFd> {
 
 /// # Safety
 /// `request` must be the structure that `command` takes, and its pointers valid.
-unsafe fn bpf<T>(command: i32, request: &T) -> io::Result<i64> {
+pub(super) unsafe fn bpf<T>(command: i32, request: &T) -> io::Result<i64> {
     // SAFETY: as the caller promises; these commands do not write into the structure itself.
     let result = unsafe {
         libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(request), size_of::<T>())

@@ -156,6 +156,30 @@ fn a_full_table_says_so_and_recovers() {
 }
 
 #[test]
+fn a_sweep_between_batches_ends_few_connections_at_once_and_all_in_the_end() {
+    let (reals, table) = (reals(), Connections::new(5000, 1, KEYS));
+    let mut owned = table.owned(0);
+    for client in 0..4000 {
+        table.insert(&mut owned, &connection(client, 1, 0, Via::Nat), &reals, Tick(1)).unwrap();
+    }
+    let mut sweeper = Sweeper::between_batches();
+    let later = Tick(1).after(Ticks::from_secs(4));
+    let mut calls = 0;
+    loop {
+        let mut ended = 0;
+        table.begin_batch(&owned);
+        table.sweep(&mut sweeper, &mut owned, &reals, later, |_| ended += 1);
+        assert!(ended <= 128, "{ended} in one call");
+        calls += 1;
+        if !sweeper.is_behind() {
+            break;
+        }
+    }
+    assert_eq!(table.len(), 0);
+    assert!((4000 / 128..4000 / 128 + 10).contains(&calls), "{calls} calls");
+}
+
+#[test]
 fn a_packet_postpones_expiry_and_a_shorter_timeout_brings_it_forward() {
     let (reals, table) = (reals(), Connections::new(50, 1, KEYS));
     let mut owned = table.owned(0);

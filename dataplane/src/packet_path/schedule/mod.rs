@@ -29,7 +29,7 @@ mod tests;
 
 pub use changes::Changes;
 pub use pool::{Load, Loads};
-pub use state::{Memoryless, SchedulerState};
+pub use state::{Known, Memoryless, Prepared, SchedulerState, Tables};
 
 use crate::table::Protocol;
 use std::net::IpAddr;

@@ -65,6 +65,50 @@ enum Rule {
     Mh(Maglev),
 }
 
+/// What a scheduler was last told.
+#[derive(Clone, Debug)]
+pub struct Known {
+    scheduler: Scheduler,
+    reals: Arc<[Real]>,
+}
+
+/// A change, with the tables that it takes: built before the scheduler is locked, so that packet
+/// threads, which lock it for new connections, never wait for that.
+#[derive(Debug)]
+pub enum Prepared {
+    /// The scheduler is a new one.
+    Afresh(SchedulerState),
+    /// The list of servers is as it was.
+    Unchanged,
+    /// The list of servers is another one.
+    Changed(Tables),
+}
+
+/// What is built from a list of servers.
+#[derive(Debug)]
+pub struct Tables {
+    index: Index,
+    memoryless: Option<Memoryless>,
+}
+
+impl Prepared {
+    /// What turns a scheduler that is `known` to be for something into one for `service`.
+    pub fn new(known: Option<Known>, service: &Service, now: Tick) -> Self {
+        let Some(known) = known.filter(|known| known.scheduler == service.scheduler) else {
+            return Self::Afresh(SchedulerState::new(service, now));
+        };
+        if known.reals == service.reals {
+            return Self::Unchanged;
+        }
+        let fresh = SchedulerState::new(service, now);
+        let memoryless = match fresh.memory {
+            Memory::Memoryless(memoryless) => Some(memoryless),
+            Memory::Rr(_) | Memory::Wrr(_) | Memory::Lblc(_) | Memory::Lblcr(_) => None,
+        };
+        Self::Changed(Tables { index: fresh.index, memoryless })
+    }
+}
+
 impl SchedulerState {
     /// A fresh scheduler for this service.
     pub fn new(service: &Service, now: Tick) -> Self {
@@ -98,26 +142,49 @@ impl SchedulerState {
     }
 
     /// Takes note of a change to the service: its servers, their weights, its flags, its scheduler.
-    /// Builds tables, so it is not for packet threads. A changed scheduler starts afresh; otherwise
-    /// every scheduler goes on as IPVS's does, and a service that did not change loses nothing.
+    /// A changed scheduler starts afresh; otherwise every scheduler goes on as IPVS's does, and a
+    /// service that did not change loses nothing.
+    ///
+    /// Builds tables, so it is not for packet threads, nor for what they wait for: see
+    /// [`Prepared`].
     pub fn update(&mut self, service: &Service, now: Tick) {
-        if service.scheduler != self.scheduler {
-            *self = Self::new(service, now);
-            return;
-        }
+        let known = Known { scheduler: self.scheduler, reals: Arc::clone(&self.reals) };
+        let prepared = Prepared::new(Some(known), service, now);
+        self.install(prepared, service);
+    }
+
+    /// What a scheduler is known to be for, to [prepare](Prepared::new) a change from.
+    pub fn known(&self) -> Known {
+        Known { scheduler: self.scheduler, reals: Arc::clone(&self.reals) }
+    }
+
+    /// The second half of [`SchedulerState::update`], with little to do.
+    pub fn install(&mut self, prepared: Prepared, service: &Service) {
+        let Tables { index, memoryless } = match prepared {
+            Prepared::Afresh(state) => {
+                *self = state;
+                return;
+            }
+            Prepared::Unchanged => {
+                if let Memory::Memoryless(memoryless) = &mut self.memory {
+                    memoryless.reals = Arc::clone(&service.reals);
+                    memoryless.flags = service.flags;
+                }
+                self.reals = Arc::clone(&service.reals);
+                return;
+            }
+            Prepared::Changed(tables) => tables,
+        };
         let old = std::mem::replace(&mut self.reals, Arc::clone(&service.reals));
         let (old, new) = (&*old, &*self.reals);
-        let changed = old != new;
-        if changed {
-            self.index = Index::new(service);
-        }
-        match &mut self.memory {
-            Memory::Memoryless(memoryless) => memoryless.update(service, changed),
-            Memory::Rr(rr) if changed => rr.update(old, new),
-            Memory::Wrr(wrr) if changed => wrr.update(new),
-            Memory::Lblc(lblc) if changed => lblc.update(old, new),
-            Memory::Lblcr(lblcr) if changed => lblcr.update(old, new),
-            Memory::Rr(_) | Memory::Wrr(_) | Memory::Lblc(_) | Memory::Lblcr(_) => {}
+        self.index = index;
+        match (&mut self.memory, memoryless) {
+            (Memory::Memoryless(memoryless), Some(built)) => *memoryless = built,
+            (Memory::Memoryless(memoryless), None) => *memoryless = Memoryless::new(service),
+            (Memory::Rr(rr), _) => rr.update(old, new),
+            (Memory::Wrr(wrr), _) => wrr.update(new),
+            (Memory::Lblc(lblc), _) => lblc.update(old, new),
+            (Memory::Lblcr(lblcr), _) => lblcr.update(old, new),
         }
     }
 
@@ -192,15 +259,6 @@ impl Memoryless {
             | Scheduler::Ovf => Ranking::of(service.scheduler).map_or(Rule::None, Rule::Best),
         };
         Self { reals, flags: service.flags, rule }
-    }
-
-    fn update(&mut self, service: &Service, list_changed: bool) {
-        if list_changed {
-            *self = Self::new(service);
-        } else {
-            self.reals = Arc::clone(&service.reals);
-            self.flags = service.flags;
-        }
     }
 
     /// As [`SchedulerState::choose`].
