@@ -44,7 +44,7 @@ const REALS: usize = 20;
 /// Connections that the sweep ends, nearly all of different flows.
 const FLOOD: f64 = 1_300_000.0;
 const FEWEST_ENDED: f64 = 500_000.0;
-const UDP_TIMEOUT: Duration = Duration::from_secs(5);
+const UDP_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// What happens meanwhile.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

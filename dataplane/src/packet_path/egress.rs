@@ -123,13 +123,14 @@ fn wrap(
     (kind, outer): (Tunnel, &tunnel::Outer),
     hop: &Hop,
 ) -> Result<Verdict, DropReason> {
-    let inner = frame.bytes().get(packet.l3..packet.end).unwrap_or_default();
-    let headers = tunnel::headers(kind, inner, outer);
+    let length = tunnel::length(kind, outer.destination.is_v4());
     // Ethernet padding must not end up behind the inner packet.
     frame.set_len(packet.end).ok_or(DropReason::NoHeadroom)?;
     frame.pull_front(packet.l3).ok_or(DropReason::NoHeadroom)?;
-    frame.push_front(headers.len() + ethernet::LENGTH).ok_or(DropReason::NoHeadroom)?;
-    put(frame.bytes_mut(), ethernet::LENGTH, &headers);
+    frame.push_front(length + ethernet::LENGTH).ok_or(DropReason::NoHeadroom)?;
+    let bytes = frame.bytes_mut().get_mut(ethernet::LENGTH..).unwrap_or_default();
+    let (head, inner) = bytes.split_at_mut_checked(length).ok_or(DropReason::NoHeadroom)?;
+    tunnel::write(kind, head, inner, outer);
     forward::send(frame, ethernet::LENGTH, hop)
 }
 
@@ -144,7 +145,8 @@ fn push_ip(outbox: &mut Outbox, hop: &Hop, headers: &[u8], packet: &[u8]) -> boo
 }
 
 /// Spreads flows over a tunnel's source ports; the same for all packets of a flow.
-fn flow_hash(packet: &Packet) -> u32 {
+#[inline(always)]
+pub(super) fn flow_hash(packet: &Packet) -> u32 {
     let ports = u64::from(packet.source_port) << 16 | u64::from(packet.destination_port);
     let mixed = (packet.source.0 as u64 ^ ports).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     (mixed >> 40) as u32

@@ -242,7 +242,7 @@ impl Explanation {
                 let name = view.hops.port(hop.port).map_or("?", |port| port.name.as_str());
                 let path = view.director.reals().path_limit(real.id, hop.mtu, view.now);
                 let carried = match real.method {
-                    Method::Tunnel(kind) => tunnel::inner_mtu(kind, &real.address, path),
+                    Method::Tunnel(kind) => tunnel::inner_mtu(kind, real.address.is_ipv4(), path),
                     Method::Nat | Method::DirectRouting | Method::FullNat | Method::Local => path,
                 };
                 let mac = hop.mac().map(|byte| format!("{byte:02x}")).join(":");

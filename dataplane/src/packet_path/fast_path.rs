@@ -5,22 +5,23 @@
 //! it rules out what is unusual, with nothing changed yet, and then calls what the general path calls.
 //! Whatever is unusual goes to [`PacketPath::one`].
 //!
-//! Everything is compiled once for each family and protocol, so that the processor meets neither
-//! question again.
+//! Everything is compiled once for each family, protocol and forwarding method, so that the processor
+//! meets none of these questions again.
 
 use super::connections::{Connections, Direction, Entry, Flags, Guess, Via};
-use super::forward::{self, nat, nat::Rewrite};
+use super::egress::flow_hash;
+use super::forward::{self, nat, nat::Rewrite, tunnel};
 use super::frame::Segmentation;
 use super::ftp;
 use super::known::assure;
 use super::parse::{Fragment, Packet};
 use super::states;
 use super::{Address, Frame, PacketPath, Verdict, View, tuple};
-use crate::table::PortId;
+use crate::table::{Method, PortId};
 use crate::tick::Ticks;
 use crate::wire::ip::{self, v4, v6};
 use crate::wire::transport::{SOURCE_PORT, tcp, udp};
-use crate::wire::{be16, be32, be64, be128, byte, ethernet};
+use crate::wire::{be16, be32, be64, be128, byte, ethernet, put16};
 
 /// Where the IP header starts.
 const L3: usize = ethernet::LENGTH;
@@ -28,6 +29,16 @@ const L3: usize = ethernet::LENGTH;
 const SHORTEST: usize = L3 + v4::LENGTH + tcp::LENGTH;
 const TCP: u32 = ip::TCP as u32;
 const UDP: u32 = ip::UDP as u32;
+
+// Forwarding methods, as parameters of types.
+const NAT: u8 = Via::Nat as u8;
+const LOCAL: u8 = Via::Local as u8;
+const TUNNEL: u8 = Via::Tunnel as u8;
+const DIRECT: u8 = Via::DirectRouting as u8;
+const FULL_NAT: u8 = Via::FullNat as u8;
+
+/// Judges packets of one kind.
+type Run = fn(&mut PacketPath, &View<'_>, &mut [Frame<'_>], &[Sight], &mut [Verdict]) -> usize;
 
 /// What the first two passes over a batch learn of a frame.
 #[derive(Clone, Copy, Debug, Default)]
@@ -187,50 +198,25 @@ impl Sight {
         connections.guessed(self.guess, direction)
     }
 
-    /// The forwarding method of the connection that a client's packet belongs to and leaves as it is,
-    /// when all that it asks of the packet is new addresses: no wrapping, nobody reads the text and
-    /// the real server learns nothing about the client.
-    #[cold]
-    fn via_without_ado<const V6: bool, const PROTOCOL: u8>(
+    /// Whether a real server's packet belongs to the connection, leaves it as it is and asks for
+    /// nothing but new addresses.
+    #[inline(always)]
+    fn is_mere_reply<const V6: bool, const PROTOCOL: u8, const VIA: u8>(
         &self,
         view: &View<'_>,
         bytes: &[u8],
         entry: &Entry,
-    ) -> Option<Via> {
-        let packet = self.packet::<V6, PROTOCOL>(bytes);
-        let tcp = PROTOCOL == ip::TCP;
-        if !entry.is_from_client(&tuple(&packet)) || entry.state() != states::open_state(PROTOCOL) {
-            return None;
-        }
-        match entry.meta().via {
-            Via::Nat | Via::Local if tcp && packet.destination_port == ftp::CONTROL => None,
-            Via::FullNat if tcp && PacketPath::announces(*view, entry) => None,
-            Via::Tunnel => None,
-            via @ (Via::Nat | Via::Local | Via::FullNat | Via::DirectRouting) => Some(via),
-        }
-    }
-
-    /// As [`Sight::via_without_ado`], of a real server's packet.
-    #[cold]
-    fn reply_without_ado<const V6: bool, const PROTOCOL: u8>(
-        &self,
-        view: &View<'_>,
-        bytes: &[u8],
-        entry: &Entry,
-    ) -> Option<Via> {
+    ) -> bool {
         let packet = self.packet::<V6, PROTOCOL>(bytes);
         let (connections, reals) = (view.director.connections(), view.director.reals());
-        if !connections.is_entry(entry, Direction::Reply, &tuple(&packet), reals) {
-            return None;
-        }
         let (meta, [_, virtual_port, ..]) = (entry.meta(), entry.ports());
-        let mere = meta.state == states::open_state(PROTOCOL)
-            && meta.via.rewrites_replies()
+        meta.via as u8 == VIA
+            && meta.state == states::open_state(PROTOCOL)
             && meta.peer == 0
             && !meta.flags.has(Flags::NO_OUTPUT)
             && !meta.flags.has(Flags::SHIFTED)
-            && !PacketPath::is_ftp(meta, virtual_port);
-        mere.then_some(meta.via)
+            && !PacketPath::is_ftp(meta, virtual_port)
+            && connections.is_entry(entry, Direction::Reply, &tuple(&packet), reals)
     }
 
     /// The hash of the packet's tuple, when it was read.
@@ -252,7 +238,7 @@ const fn least<const PROTOCOL: u8>() -> usize {
 
 impl PacketPath {
     /// The third pass: judges ordinary packets from the front of a batch on, as long as they are of
-    /// one kind and go one way. How many; nothing is changed about the one after the last, which
+    /// one kind, go one way and are forwarded alike. How many; nothing is changed about the one after the last, which
     /// begins another run or is for the general path.
     pub(super) fn fast(
         &mut self,
@@ -261,26 +247,39 @@ impl PacketPath {
         sights: &[Sight],
         verdicts: &mut [Verdict],
     ) -> usize {
-        const REPLY: bool = true;
-        const CLIENT: bool = false;
         let Some(first) = sights.first() else { return 0 };
         let Some(direction) = first.guess.direction() else { return 0 };
-        let run = match (first.kind, direction) {
-            (Kind::Unread | Kind::Unusual, _) => return 0,
-            (Kind::Tcp4, Direction::Forward) => Self::run::<false, { ip::TCP }, CLIENT>,
-            (Kind::Udp4, Direction::Forward) => Self::run::<false, { ip::UDP }, CLIENT>,
-            (Kind::Tcp6, Direction::Forward) => Self::run::<true, { ip::TCP }, CLIENT>,
-            (Kind::Udp6, Direction::Forward) => Self::run::<true, { ip::UDP }, CLIENT>,
-            (Kind::Tcp4, Direction::Reply) => Self::run::<false, { ip::TCP }, REPLY>,
-            (Kind::Udp4, Direction::Reply) => Self::run::<false, { ip::UDP }, REPLY>,
-            (Kind::Tcp6, Direction::Reply) => Self::run::<true, { ip::TCP }, REPLY>,
-            (Kind::Udp6, Direction::Reply) => Self::run::<true, { ip::UDP }, REPLY>,
+        let guessed = view.director.connections().guessed(first.guess, direction);
+        let Some(via) = guessed.map(|entry| entry.meta().via) else { return 0 };
+        let run = match first.kind {
+            Kind::Unread | Kind::Unusual => return 0,
+            Kind::Tcp4 => Self::run_of::<false, { ip::TCP }>(direction, via),
+            Kind::Udp4 => Self::run_of::<false, { ip::UDP }>(direction, via),
+            Kind::Tcp6 => Self::run_of::<true, { ip::TCP }>(direction, via),
+            Kind::Udp6 => Self::run_of::<true, { ip::UDP }>(direction, via),
         };
-        run(self, view, frames, sights, verdicts)
+        run.map_or(0, |run| run(self, view, frames, sights, verdicts))
+    }
+
+    #[inline(always)]
+    fn run_of<const V6: bool, const PROTOCOL: u8>(direction: Direction, via: Via) -> Option<Run> {
+        const REPLY: bool = true;
+        const CLIENT: bool = false;
+        Some(match (direction, via) {
+            (Direction::Forward, Via::Nat) => Self::run::<V6, PROTOCOL, CLIENT, NAT>,
+            (Direction::Forward, Via::Local) => Self::run::<V6, PROTOCOL, CLIENT, LOCAL>,
+            (Direction::Forward, Via::Tunnel) => Self::run::<V6, PROTOCOL, CLIENT, TUNNEL>,
+            (Direction::Forward, Via::DirectRouting) => Self::run::<V6, PROTOCOL, CLIENT, DIRECT>,
+            (Direction::Forward, Via::FullNat) => Self::run::<V6, PROTOCOL, CLIENT, FULL_NAT>,
+            (Direction::Reply, Via::Nat) => Self::run::<V6, PROTOCOL, REPLY, NAT>,
+            (Direction::Reply, Via::Local) => Self::run::<V6, PROTOCOL, REPLY, LOCAL>,
+            (Direction::Reply, Via::FullNat) => Self::run::<V6, PROTOCOL, REPLY, FULL_NAT>,
+            (Direction::Reply, Via::Tunnel | Via::DirectRouting) => return None,
+        })
     }
 
     #[inline(never)]
-    fn run<const V6: bool, const PROTOCOL: u8, const REPLY: bool>(
+    fn run<const V6: bool, const PROTOCOL: u8, const REPLY: bool, const VIA: u8>(
         &mut self,
         view: &View<'_>,
         frames: &mut [Frame<'_>],
@@ -290,9 +289,9 @@ impl PacketPath {
         let mut judged = 0;
         for ((frame, sight), verdict) in frames.iter_mut().zip(sights).zip(verdicts) {
             let port = if REPLY {
-                self.fast_reply_packet::<V6, PROTOCOL>(view, frame, sight)
+                self.fast_reply_packet::<V6, PROTOCOL, VIA>(view, frame, sight)
             } else {
-                self.fast_client_packet::<V6, PROTOCOL>(view, frame, sight)
+                self.fast_client_packet::<V6, PROTOCOL, VIA>(view, frame, sight)
             };
             let Some(port) = port else { break };
             *verdict = Verdict::Send(port);
@@ -301,9 +300,9 @@ impl PacketPath {
         judged
     }
 
-    /// The life of an ordinary packet from a client, top to bottom. Plain NAT comes first.
+    /// The life of an ordinary packet from a client, top to bottom.
     #[inline(always)]
-    fn fast_client_packet<const V6: bool, const PROTOCOL: u8>(
+    fn fast_client_packet<const V6: bool, const PROTOCOL: u8, const VIA: u8>(
         &mut self,
         view: &View<'_>,
         frame: &mut Frame<'_>,
@@ -315,23 +314,76 @@ impl PacketPath {
         let bytes = frame.at_least_mut(l4::<V6>() + least::<PROTOCOL>())?;
         let packet = sight.packet::<V6, PROTOCOL>(bytes);
         let control = PROTOCOL == ip::TCP && packet.destination_port == ftp::CONTROL;
-        if !control && entry.is_nat_from_client(&tuple(&packet), states::open_state(PROTOCOL)) {
-            return self.fast_send_to_real(view, (bytes, partial), packet, entry, Via::Nat);
+        let reads_text = matches!(VIA, NAT | LOCAL) && control;
+        let open = states::open_state(PROTOCOL);
+        if reads_text || !entry.is_from_client_by::<VIA>(&tuple(&packet), open) {
+            return None;
         }
-        let via = sight.via_without_ado::<V6, PROTOCOL>(view, bytes, entry)?;
-        self.fast_send_to_real(view, (bytes, partial), packet, entry, via)
+        if VIA == TUNNEL {
+            return self.fast_send_through_tunnel(view, frame, packet, entry);
+        }
+        // The real server may have to learn about the client.
+        if VIA == FULL_NAT && PROTOCOL == ip::TCP && Self::announces(*view, entry) {
+            return None;
+        }
+        self.fast_send_to_real::<VIA>(view, (bytes, partial), packet, entry)
+    }
+
+    /// Sends an ordinary packet of a known connection through the tunnel to its real server.
+    #[inline(always)]
+    fn fast_send_through_tunnel(
+        &mut self,
+        view: &View<'_>,
+        frame: &mut Frame<'_>,
+        packet: Packet,
+        entry: &Entry,
+    ) -> Option<PortId> {
+        let real = entry.real();
+        let hop = view.hops.for_real(real).filter(|hop| hop.vlan.is_none())?;
+        let Method::Tunnel(kind) = view.table.real(real)?.1.method else { return None };
+        let source = view.hops.source_for_real(real)?;
+        let (destination, mtu) = view.director.reals().path(real, hop.mtu, view.now)?;
+        let is_v4 = destination.is_v4();
+        let (length, mtu) = (tunnel::length(kind, is_v4), tunnel::inner_mtu(kind, is_v4, mtu));
+        // A checksum inside cannot be left to the network card.
+        if frame.offload.partial_checksum || frame.headroom() < length {
+            return None;
+        }
+        let timeout = timeout(view, packet.protocol);
+        let bytes = frame.bytes_mut();
+        if !passes(bytes, &packet, mtu) || !entry.renew(view.now, timeout, 1) {
+            return None;
+        }
+        self.counters.count_in(real, packet.ip_length());
+        forward::decrement_hop_limit(bytes, &packet);
+        self.tunnel_id = self.tunnel_id.wrapping_add(1);
+        let outer = tunnel::Outer {
+            source: source.into(),
+            destination,
+            id: self.tunnel_id,
+            flow: flow_hash(&packet),
+            discover_mtu: view.table.tunables.pmtu_disc,
+        };
+        // Ethernet padding must not end up behind the inner packet.
+        frame.set_len(packet.end)?;
+        frame.push_front(length)?;
+        let bytes = frame.bytes_mut();
+        forward::write_macs(bytes, hop);
+        put16(bytes, ethernet::TYPE, if is_v4 { ethernet::IPV4 } else { ethernet::IPV6 });
+        let (head, inner) = bytes.get_mut(L3..)?.split_at_mut_checked(length)?;
+        tunnel::write(kind, head, inner, &outer);
+        Some(hop.port)
     }
 
     /// Sends an ordinary packet of a known connection to its real server. `partial`: its checksum is
     /// left to the network card.
     #[inline(always)]
-    fn fast_send_to_real(
+    fn fast_send_to_real<const VIA: u8>(
         &mut self,
         view: &View<'_>,
         (bytes, partial): (&mut [u8], bool),
         mut packet: Packet,
         entry: &Entry,
-        via: Via,
     ) -> Option<PortId> {
         let (real, reals) = (entry.real(), view.director.reals());
         let hop = view.hops.for_real(real).filter(|hop| hop.vlan.is_none())?;
@@ -343,10 +395,10 @@ impl PacketPath {
         self.counters.count_in(real, packet.ip_length());
         let [_, _, real_port, local_port] = entry.ports();
         let mut new = Rewrite { source: None, destination: Some((address, real_port)), hops: 1 };
-        if via == Via::FullNat {
+        if VIA == FULL_NAT {
             new.source = Some((reals.local_address(entry.meta().local), local_port));
         }
-        if via == Via::DirectRouting {
+        if VIA == DIRECT {
             forward::decrement_hop_limit(bytes, &packet);
         } else {
             nat::rewrite_bytes(bytes, partial, &mut packet, new);
@@ -355,9 +407,9 @@ impl PacketPath {
         Some(hop.port)
     }
 
-    /// The life of an ordinary packet from a real server, top to bottom. Plain NAT comes first.
+    /// The life of an ordinary packet from a real server, top to bottom.
     #[inline(always)]
-    fn fast_reply_packet<const V6: bool, const PROTOCOL: u8>(
+    fn fast_reply_packet<const V6: bool, const PROTOCOL: u8, const VIA: u8>(
         &mut self,
         view: &View<'_>,
         frame: &mut Frame<'_>,
@@ -372,25 +424,28 @@ impl PacketPath {
         let control = PROTOCOL == ip::TCP && virtual_port == ftp::CONTROL;
         let (real, open) =
             (view.director.reals().address(entry.real()), states::open_state(PROTOCOL));
-        if !control && entry.is_nat_from_real(&tuple(&packet), real, open) {
-            return self.fast_send_to_client(view, (bytes, partial), packet, entry, Via::Nat);
+        let mere = if VIA == NAT {
+            !control && entry.is_nat_from_real(&tuple(&packet), real, open)
+        } else {
+            sight.is_mere_reply::<V6, PROTOCOL, VIA>(view, bytes, entry)
+        };
+        if !mere {
+            return None;
         }
-        let via = sight.reply_without_ado::<V6, PROTOCOL>(view, bytes, entry)?;
-        self.fast_send_to_client(view, (bytes, partial), packet, entry, via)
+        self.fast_send_to_client::<VIA>(view, (bytes, partial), packet, entry)
     }
 
     /// Sends an ordinary packet of a known connection to its client.
     #[inline(always)]
-    fn fast_send_to_client(
+    fn fast_send_to_client<const VIA: u8>(
         &mut self,
         view: &View<'_>,
         (bytes, partial): (&mut [u8], bool),
         mut packet: Packet,
         entry: &Entry,
-        via: Via,
     ) -> Option<PortId> {
         let [client_port, virtual_port, ..] = entry.ports();
-        let client = if via == Via::FullNat { entry.client() } else { packet.destination };
+        let client = if VIA == FULL_NAT { entry.client() } else { packet.destination };
         let hop = self.hop_cache.get(view.hops, client).filter(|hop| hop.vlan.is_none())?;
         let timeout = timeout(view, packet.protocol);
         if !passes(bytes, &packet, hop.mtu) || !entry.renew(view.now, timeout, 0) {
@@ -402,7 +457,7 @@ impl PacketPath {
         }
         let source = Some((entry.virtual_address_in(packet.is_v4()), virtual_port));
         let mut new = Rewrite { source, destination: None, hops: 1 };
-        if via == Via::FullNat {
+        if VIA == FULL_NAT {
             new.destination = Some((client, client_port));
         }
         nat::rewrite_bytes(bytes, partial, &mut packet, new);

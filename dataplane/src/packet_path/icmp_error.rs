@@ -290,7 +290,7 @@ impl PacketPath {
         };
         let mtu = u16::try_from(mtu).unwrap_or(u16::MAX).max(68);
         view.director.reals().limit_path(real.id, mtu, view.now);
-        let inner_mtu = forward::tunnel::inner_mtu(tunnel, &real.address, mtu);
+        let inner_mtu = forward::tunnel::inner_mtu(tunnel, real.address.is_ipv4(), mtu);
         self.tell_client(view, frame, packet, outer, (real, inner_mtu));
         true
     }

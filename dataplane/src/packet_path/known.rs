@@ -122,7 +122,7 @@ impl PacketPath {
         let path = view.director.reals().path_limit(course.real.id, hop.mtu, view.now);
         let mtu = match course.real.method {
             Method::Tunnel(tunnel) if course.via == Via::Tunnel => {
-                forward::tunnel::inner_mtu(tunnel, &course.real.address, path)
+                forward::tunnel::inner_mtu(tunnel, course.real.address.is_ipv4(), path)
             }
             Method::Tunnel(_)
             | Method::Nat

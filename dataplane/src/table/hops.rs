@@ -111,6 +111,8 @@ pub struct Hops {
     neighbours: HashMap<(PortId, IpAddr), Mac>,
     local: HashMap<IpAddr, Option<PortId>>,
     reals: Vec<Option<Hop>>,
+    /// Where tunnels to real servers start.
+    sources: Vec<Option<IpAddr>>,
     host: Option<HostLink>,
     /// Differs between any two published generations.
     pub generation: u64,
@@ -127,7 +129,16 @@ impl Hops {
         generation: u64,
     ) -> Self {
         routes.sort_by_key(|route| (std::cmp::Reverse(route.prefix.length), route.metric));
-        Self { ports, routes, neighbours, local, reals: Vec::new(), host: None, generation }
+        Self {
+            ports,
+            routes,
+            neighbours,
+            local,
+            reals: Vec::new(),
+            sources: Vec::new(),
+            host: None,
+            generation,
+        }
     }
 
     /// With a link to the host's own stack, by which all local addresses are reached.
@@ -142,24 +153,33 @@ impl Hops {
         self.host.as_ref()
     }
 
-    /// Resolves the next hop of every real server ahead of the packets.
+    /// Resolves next hop and source of every real server ahead of the packets.
     #[must_use]
     pub fn with_reals<'a>(mut self, reals: impl IntoIterator<Item = (RealId, &'a IpAddr)>) -> Self {
-        let mut resolved = Vec::new();
+        let (mut resolved, mut sources) = (Vec::new(), Vec::new());
         for (id, address) in reals {
             let index = id.0 as usize;
             if resolved.len() <= index {
                 resolved.resize(index + 1, None);
+                sources.resize(index + 1, None);
             }
             resolved[index] = self.resolve(address).ok();
+            sources[index] = self.source_for(address);
         }
         self.reals = resolved;
+        self.sources = sources;
         self
     }
 
     /// The next hop towards a real server, when it was resolved ahead.
     pub fn for_real(&self, id: RealId) -> Option<&Hop> {
         self.reals.get(id.0 as usize)?.as_ref()
+    }
+
+    /// [`Hops::source_for`] a real server, when it was resolved ahead.
+    #[inline(always)]
+    pub fn source_for_real(&self, id: RealId) -> Option<IpAddr> {
+        *self.sources.get(id.0 as usize)?
     }
 
     /// The route that the host would take. Linear in the number of routes of the host.

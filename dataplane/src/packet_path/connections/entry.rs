@@ -427,11 +427,15 @@ impl Entry {
         self.has_ends(tuple) && self.is_alive_as(tuple)
     }
 
-    /// As [`Entry::is_from_client`], of an entry under plain NAT that is in this state.
+    /// As [`Entry::is_from_client`], of an entry that forwards this way and is in this state.
     #[inline(always)]
-    pub(in crate::packet_path) fn is_nat_from_client(&self, tuple: &Tuple, state: u8) -> bool {
+    pub(in crate::packet_path) fn is_from_client_by<const VIA: u8>(
+        &self,
+        tuple: &Tuple,
+        state: u8,
+    ) -> bool {
         const MORE: u64 = 0xff00 | 7;
-        let wanted = identity(tuple) | Via::Nat as u64 | u64::from(state) << 8;
+        let wanted = identity(tuple) | u64::from(VIA) | u64::from(state) << 8;
         self.has_ends(tuple) && self.word(7) & (IDENTITY | MORE) == wanted
     }
 

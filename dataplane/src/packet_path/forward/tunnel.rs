@@ -12,7 +12,6 @@ use crate::wire::ip::{self, v4, v6};
 use crate::wire::transport::udp;
 use crate::wire::{be16, byte, ethernet, put, put16, put32};
 use arrayvec::ArrayVec;
-use std::net::IpAddr;
 
 /// GRE without checksum.
 const GRE_LENGTH: usize = 4;
@@ -36,10 +35,14 @@ pub const fn shim_length(tunnel: Tunnel) -> usize {
     }
 }
 
+/// Bytes of the headers that go before a packet for a real server of this family.
+pub const fn length(tunnel: Tunnel, outer_is_v4: bool) -> usize {
+    shim_length(tunnel) + if outer_is_v4 { v4::LENGTH } else { v6::LENGTH }
+}
+
 /// The largest inner packet on a path that carries `mtu` bytes.
-pub fn inner_mtu(tunnel: Tunnel, real: &IpAddr, mtu: u16) -> u16 {
-    let outer = if real.is_ipv4() { v4::LENGTH } else { v6::LENGTH };
-    let added = u16::try_from(outer + shim_length(tunnel)).unwrap_or(u16::MAX);
+pub fn inner_mtu(tunnel: Tunnel, outer_is_v4: bool, mtu: u16) -> u16 {
+    let added = u16::try_from(length(tunnel, outer_is_v4)).unwrap_or(u16::MAX);
     mtu.saturating_sub(added)
 }
 
@@ -70,31 +73,39 @@ pub struct Outer {
 /// The headers that go before `inner`, a whole IP packet whose checksums are finished.
 pub fn headers(tunnel: Tunnel, inner: &[u8], outer: &Outer) -> Headers {
     let mut bytes = [0; 64];
-    let start = if outer.destination.is_v4() { v4::LENGTH } else { v6::LENGTH };
+    // The longest header, IPv6 with UDP and GUE, is 52 bytes.
+    let head = &mut bytes[..length(tunnel, outer.destination.is_v4())];
+    write(tunnel, head, inner, outer);
+    let mut headers = Headers::new();
+    let _ = headers.try_extend_from_slice(head);
+    headers
+}
+
+/// As [`headers`], into `head`, which is [`length`] bytes long and may contain anything.
+#[inline(always)]
+pub fn write(tunnel: Tunnel, head: &mut [u8], inner: &[u8], outer: &Outer) {
+    let body = head.len() + inner.len();
     let inner_is_v4 = byte(inner, 0) >> 4 == 4;
     let carried = if inner_is_v4 { ip::IPIP } else { ip::IPV6_IN_IP };
+    let start = if outer.destination.is_v4() { v4::LENGTH } else { v6::LENGTH };
+    let Some((head, shim)) = head.split_at_mut_checked(start) else { return };
     let protocol = match tunnel {
         Tunnel::Ipip => carried,
         Tunnel::Gre { checksum } => {
-            gre(&mut bytes[start..], inner, inner_is_v4, checksum);
+            gre(shim, inner, inner_is_v4, checksum);
             ip::GRE
         }
         Tunnel::Gue { port, checksum } => {
-            gue(&mut bytes[start..], inner, carried, (port, checksum), outer);
+            gue(shim, inner, carried, (port, checksum), outer);
             ip::UDP
         }
     };
-    let length = start + shim_length(tunnel);
-    let body = length - start + inner.len();
     if outer.destination.is_v4() {
-        outer_v4(&mut bytes, inner, inner_is_v4, protocol, body, outer);
+        let Some(head) = head.first_chunk_mut() else { return };
+        outer_v4(head, inner, inner_is_v4, protocol, body, outer);
     } else {
-        outer_v6(&mut bytes, inner, inner_is_v4, protocol, body, outer);
+        outer_v6(head, inner, inner_is_v4, protocol, body - v6::LENGTH, outer);
     }
-    let mut headers = Headers::new();
-    // The longest header, IPv6 with UDP and GUE, is 52 bytes.
-    let _ = headers.try_extend_from_slice(&bytes[..length]);
-    headers
 }
 
 fn gre(shim: &mut [u8], inner: &[u8], inner_is_v4: bool, checksum: bool) {
@@ -120,6 +131,7 @@ fn gue(
     put16(shim, 0, FIRST_SOURCE_PORT | spread);
     put16(shim, 2, port);
     put16(shim, udp::LENGTH_FIELD, u16::try_from(length).unwrap_or(0));
+    put16(shim, udp::CHECKSUM, 0);
     // Version 0, no control, no options; then the protocol carried.
     put(shim, udp::LENGTH, &[0, carried, 0, 0]);
     let is_v4 = outer.destination.is_v4();
@@ -152,28 +164,35 @@ fn hop_limit(inner: &[u8], inner_is_v4: bool) -> u8 {
     byte(inner, if inner_is_v4 { v4::TTL } else { v6::HOP_LIMIT })
 }
 
+/// `total`: bytes of the whole outer packet.
+#[inline(always)]
 fn outer_v4(
-    bytes: &mut [u8],
+    header: &mut [u8; v4::LENGTH],
     inner: &[u8],
     inner_is_v4: bool,
     protocol: u8,
-    body: usize,
+    total: usize,
     outer: &Outer,
 ) {
-    let total = u16::try_from(v4::LENGTH + body).unwrap_or(u16::MAX);
+    let total = u16::try_from(total).unwrap_or(u16::MAX);
     let keep = inner_is_v4 && outer.discover_mtu;
     let dont_fragment = if keep { be16(inner, v4::FRAGMENT) & v4::DF } else { 0 };
-    put(bytes, 0, &[0x45, class(inner, inner_is_v4)]);
-    put16(bytes, v4::TOTAL_LENGTH, total);
-    put16(bytes, v4::ID, outer.id);
-    put16(bytes, v4::FRAGMENT, dont_fragment);
-    put(bytes, v4::TTL, &[hop_limit(inner, inner_is_v4), protocol, 0, 0]);
-    put32(bytes, v4::SOURCE, outer.source.low());
-    put32(bytes, v4::DESTINATION, outer.destination.low());
-    let sum = Sum::default().bytes(&bytes[..v4::LENGTH]).checksum();
-    put16(bytes, v4::CHECKSUM, sum);
+    let first = u16::from_be_bytes([0x45, class(inner, inner_is_v4)]);
+    let life = u16::from_be_bytes([hop_limit(inner, inner_is_v4), protocol]);
+    let (source, destination) = (outer.source.low(), outer.destination.low());
+    let sum = Sum::default().word(first).word(total).word(outer.id).word(dont_fragment);
+    let sum = sum.word(life).long(source).long(destination);
+    put16(header, 0, first);
+    put16(header, v4::TOTAL_LENGTH, total);
+    put16(header, v4::ID, outer.id);
+    put16(header, v4::FRAGMENT, dont_fragment);
+    put16(header, v4::TTL, life);
+    put16(header, v4::CHECKSUM, sum.checksum());
+    put32(header, v4::SOURCE, source);
+    put32(header, v4::DESTINATION, destination);
 }
 
+/// `body`: bytes after the outer header.
 fn outer_v6(
     bytes: &mut [u8],
     inner: &[u8],
@@ -276,11 +295,9 @@ mod tests {
 
     #[test]
     fn the_inner_mtu_leaves_room_for_every_header() {
-        let real = "192.0.2.1".parse().unwrap();
-        assert_eq!(inner_mtu(Tunnel::Ipip, &real, 1500), 1480);
-        assert_eq!(inner_mtu(Tunnel::Gre { checksum: true }, &real, 1500), 1472);
-        let real = "2001:db8::1".parse().unwrap();
+        assert_eq!(inner_mtu(Tunnel::Ipip, true, 1500), 1480);
+        assert_eq!(inner_mtu(Tunnel::Gre { checksum: true }, true, 1500), 1472);
         let gue = Tunnel::Gue { port: 1, checksum: GueChecksum::Full };
-        assert_eq!(inner_mtu(gue, &real, 1500), 1448);
+        assert_eq!(inner_mtu(gue, false, 1500), 1448);
     }
 }

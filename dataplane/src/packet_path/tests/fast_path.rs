@@ -18,7 +18,8 @@ use std::sync::atomic::Ordering::Relaxed;
 
 /// Services by port of the VIP; every method, and everything that needs more than new addresses.
 fn services() -> Vec<Service> {
-    let kinds: [(u16, Method, Protocol); 10] = [
+    let gue = |checksum| Tunnel::Gue { port: 6080, checksum };
+    let kinds: [(u16, Method, Protocol); 15] = [
         (80, Method::Nat, Protocol::Tcp),
         (81, Method::DirectRouting, Protocol::Tcp),
         (82, Method::Tunnel(Tunnel::Ipip), Protocol::Tcp),
@@ -29,6 +30,11 @@ fn services() -> Vec<Service> {
         (53, Method::Nat, Protocol::Udp),
         (54, Method::DirectRouting, Protocol::Udp),
         (55, Method::FullNat, Protocol::Udp),
+        (86, Method::Tunnel(Tunnel::Gre { checksum: false }), Protocol::Tcp),
+        (87, Method::Tunnel(Tunnel::Gre { checksum: true }), Protocol::Tcp),
+        (56, Method::Tunnel(gue(GueChecksum::None)), Protocol::Udp),
+        (57, Method::Tunnel(gue(GueChecksum::Full)), Protocol::Udp),
+        (58, Method::Tunnel(Tunnel::Ipip), Protocol::Udp),
     ];
     let mut services = Vec::new();
     for v6 in [false, true] {
@@ -100,7 +106,7 @@ fn shape() -> impl Strategy<Value = Shape> {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        12 => (any::<bool>(), 0u8..3, 0u8..10, shape()).prop_map(
+        12 => (any::<bool>(), 0u8..3, 0u8..15, shape()).prop_map(
             |(v6, client, service, shape)| Step::Client { v6, client, service, shape }
         ),
         8 => (any::<u8>(), shape()).prop_map(|(which, shape)| Step::Answer { which, shape }),
@@ -156,10 +162,11 @@ impl Story {
                     (true, 1) => ("2001:db8:9::8", 1),
                     (true, _) => ("2001:db8:9::7", 0),
                 };
-                let port = [80, 81, 82, 83, 84, 85, 21, 53, 54, 55][usize::from(*service)];
+                let ports = [80, 81, 82, 83, 84, 85, 21, 53, 54, 55, 86, 87, 56, 57, 58];
+                let port = ports[usize::from(*service)];
                 let vip = (if *v6 { VIP6 } else { VIP4 }, port);
                 let payload = vec![7; usize::from(shape.payload)];
-                let bytes = if (53..56).contains(&port) {
+                let bytes = if (53..59).contains(&port) {
                     udp((client, vip), &payload)
                 } else {
                     tcp((client, vip), "A", &payload)
@@ -343,7 +350,7 @@ fn see(
     let counters = &director.all_counters()[0];
     let totals =
         [&counters.received, &counters.sent, &counters.host, &counters.shed, &counters.missed];
-    let reals = || (0..40).map(RealId);
+    let reals = || (0..64).map(RealId);
     Seen {
         verdicts: verdicts.to_vec(),
         frames,
@@ -377,8 +384,8 @@ fn cases() -> u32 {
 fn ordinary_packets_of_every_kind_take_the_fast_path() {
     let calm = Shape { flags: 0x10, payload: 20, hop_limit: 64, oddity: 99, offload: 99 };
     let open = Shape { flags: 0x02, ..calm.clone() };
-    // All but the tunnel, the announced client and FTP.
-    for service in [0, 1, 3, 5, 7, 8, 9] {
+    // All but the announced client and FTP.
+    for service in [0, 1, 2, 3, 5, 7, 8, 9, 10, 11, 12, 13, 14] {
         for v6 in [false, true] {
             let mut story = Story::new();
             let mut send = |shape: &Shape| {
@@ -390,7 +397,7 @@ fn ordinary_packets_of_every_kind_take_the_fast_path() {
             send(&open);
             send(&calm);
             assert_eq!(send(&calm), 1, "from the client, service {service}, IPv6 {v6}");
-            if matches!(service, 1 | 5 | 8) {
+            if matches!(service, 1 | 2 | 5 | 8 | 10..) {
                 continue; // Replies pass by, or follow a MAC.
             }
             let mut answer = || {
