@@ -285,3 +285,51 @@ fn an_interface_without_support_is_served_by_the_packet_ring_and_it_is_said_why(
     }
     Ok(())
 }
+
+/// Words as a command on a host.
+fn run(host: &Host, words: &str) -> Result<()> {
+    host.run_ok(&words.split_whitespace().collect::<Vec<_>>()).map(drop)
+}
+
+#[test]
+fn another_number_of_queues_is_followed() -> Result<()> {
+    let site = Site::new("xdpqueues", 2, 0)?;
+    let _servers: Vec<_> =
+        site.reals.iter().map(|real| Backend::http(real, "[::]:80")).collect::<Result<_>>()?;
+    let (near, far) = (&site.director, &site.client);
+    let peer = far.namespace();
+    let queues = "numtxqueues 4 numrxqueues 4";
+    run(near, &format!("ip link add many {queues} type veth peer name far {queues} netns {peer}"))?;
+    // A driver takes an XDP program when the other end sends by no more queues than it receives by.
+    run(far, "ethtool -L far rx 1 tx 1")?;
+    run(near, "ethtool -L many rx 1 tx 1")?;
+    for (host, name, address) in
+        [(near, "many", "198.51.100.254/24"), (far, "far", "198.51.100.1/24")]
+    {
+        host.add_address(name, address)?;
+        run(host, &format!("ip link set dev {name} up"))?;
+    }
+    let reals = ["10.0.0.11:80", "10.0.0.12:80"];
+    let services = service("web", "198.51.100.10:80", "tcp", "nat", &reals);
+    let director = start(&site, &["many", "eth1"], &services)?;
+    let works = || -> Result<()> {
+        // Many connections, so that every queue has some.
+        for _ in 0..16 {
+            let body = fetch(far, "http://198.51.100.10/bytes/100000")?;
+            ensure!(body.len() == 100_000, "{} bytes", body.len());
+        }
+        Ok(())
+    };
+    shown(&director, "many", &["XDP sockets", "1 queue "])?;
+    works()?;
+    run(near, "ethtool -L many rx 4 tx 4")?;
+    run(far, "ethtool -L far rx 4 tx 4")?;
+    // At once, by whatever way, and then by a socket on each queue.
+    works()?;
+    shown(&director, "many", &["XDP sockets", "4 queues"])?;
+    works()?;
+    // The kernel takes no queue away that has a socket.
+    run(far, "ethtool -L far rx 1 tx 1")?;
+    ensure!(run(near, "ethtool -L many rx 2 tx 2").is_err(), "queues with sockets were taken away");
+    works()
+}

@@ -141,6 +141,7 @@ mod tests {
 
     fn host() -> HostState {
         let link = |name: &str, loopback| Link {
+            queues: 1,
             name: name.into(),
             mac: None,
             mtu: 1500,

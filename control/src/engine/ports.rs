@@ -29,6 +29,8 @@ pub struct Place {
     pub wanted: AttachedBy,
     /// Its MTU in bytes: buffers are made for it, so another one means opening it again.
     pub mtu: u32,
+    /// Its receive queues, each of which may have a socket.
+    pub queues: u32,
     /// What came of it.
     pub status: PortStatus,
 }
@@ -96,10 +98,11 @@ impl Ports {
                 changes.attach.push((id, port.name.clone(), port.wanted));
             }
         }
-        for (index, Wanted { name, backend, mtu }) in wanted {
+        for (index, Wanted { name, backend, mtu, queues }) in wanted {
             if !self.places.iter().flatten().any(|port| port.index == index) {
                 let status = PortStatus::Opening;
-                let place = Place { name: name.clone(), index, wanted: backend, mtu, status };
+                let (to, wanted) = (name.clone(), backend);
+                let place = Place { name: to, index, wanted, mtu, queues, status };
                 changes.attach.push((self.take_free(place), name, backend));
             }
         }
@@ -172,27 +175,30 @@ struct Wanted {
     name: String,
     backend: AttachedBy,
     mtu: u32,
+    queues: u32,
 }
 
 impl Wanted {
     /// Whether a port is like that already.
     fn is(&self, port: &Place) -> bool {
-        (&self.name, self.backend, self.mtu) == (&port.name, port.wanted, port.mtu)
+        (&self.name, self.backend) == (&port.name, port.wanted)
+            && (self.mtu, self.queues) == (port.mtu, port.queues)
     }
 }
 
 /// The interfaces to attach, by index. A document that names none means every Ethernet interface.
 fn wanted(document: &Document, host: &HostState) -> BTreeMap<u32, Wanted> {
-    let attached = |name: &str, backend, mtu| Wanted { name: name.to_owned(), backend, mtu };
+    let attached = |link: &Link, backend| {
+        let Link { name, mtu, queues, .. } = link;
+        Wanted { name: name.clone(), backend, mtu: *mtu, queues: *queues }
+    };
     if document.interfaces.is_empty() {
         let all = host.ethernet();
-        let auto = |link: &Link| attached(&link.name, AttachedBy::Auto, link.mtu);
-        return all.map(|(index, link)| (index, auto(link))).collect();
+        return all.map(|(index, link)| (index, attached(link, AttachedBy::Auto))).collect();
     }
     let named = document.interfaces.iter().filter_map(|interface| {
         let index = host.link_named(&interface.name)?;
-        let mtu = host.links.get(&index)?.mtu;
-        Some((index, attached(&interface.name, interface.backend, mtu)))
+        Some((index, attached(host.links.get(&index)?, interface.backend)))
     });
     named.collect()
 }
@@ -208,6 +214,7 @@ mod tests {
             mac: (name != "lo").then_some([2; 6]),
             mtu: 1500,
             controller: (name == "slave0").then_some(9),
+            queues: 1,
             loopback: name == "lo",
             up: true,
             carrier: true,
@@ -259,16 +266,18 @@ mod tests {
     }
 
     #[test]
-    fn an_interface_with_another_mtu_is_opened_again() {
+    fn an_interface_with_another_mtu_or_number_of_queues_is_opened_again() {
         let mut ports = Ports::default();
         let document = Document { interfaces: vec![interface("a")], ..Document::default() };
         let mut host = host(&[(2, "a")]);
         ports.arrange(&document, &host, Duration::ZERO);
-        host.links.get_mut(&2).unwrap().mtu = 9000;
-        let changes = ports.arrange(&document, &host, Duration::ZERO);
-        assert_eq!(changes.detach, [PortId(0)]);
-        assert_eq!(changes.attach, [(PortId(0), "a".into(), AttachedBy::Ring)]);
-        assert_eq!(ports.arrange(&document, &host, Duration::ZERO), PortChanges::default());
+        for change in [|link: &mut Link| link.mtu = 9000, |link: &mut Link| link.queues = 4] {
+            change(host.links.get_mut(&2).unwrap());
+            let changes = ports.arrange(&document, &host, Duration::ZERO);
+            assert_eq!(changes.detach, [PortId(0)]);
+            assert_eq!(changes.attach, [(PortId(0), "a".into(), AttachedBy::Ring)]);
+            assert_eq!(ports.arrange(&document, &host, Duration::ZERO), PortChanges::default());
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 #![allow(clippy::wildcard_enum_match_arm)] // foreign enums of all that the kernel may ever say
 
 use super::{Address, Link, Neighbour, NeighbourState, Route};
+use dataplane::io::receive_queues;
 use dataplane::table::Prefix;
 use futures_util::TryStreamExt;
 use rtnetlink::packet_route::AddressFamily;
@@ -43,9 +44,11 @@ fn link(message: &LinkMessage) -> Option<Link> {
             _ => {}
         }
     }
+    let name = name?;
     let ethernet = header.link_layer_type == LinkLayerType::Ether;
     Some(Link {
-        name: name?,
+        queues: receive_queues(&name),
+        name,
         mac: mac.filter(|_| ethernet),
         mtu,
         controller: controller.filter(|index| *index != 0),

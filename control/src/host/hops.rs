@@ -99,6 +99,7 @@ mod tests {
             mac: Some([2, 0, 0, 0, 1, last]),
             mtu: 1500,
             controller: None,
+            queues: 1,
             loopback: false,
             up: true,
             carrier: true,

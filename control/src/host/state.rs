@@ -26,6 +26,8 @@ pub struct Link {
     pub mac: Option<Mac>,
     /// Largest IP packet in bytes.
     pub mtu: u32,
+    /// Receive queues in use.
+    pub queues: u32,
     /// Index of the bridge or bond that it is part of: frames are seen there.
     pub controller: Option<u32>,
     /// Whether it is the loopback.

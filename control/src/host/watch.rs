@@ -1,6 +1,7 @@
 //! The task that keeps the picture up to date.
 
 use super::{HostState, dump};
+use dataplane::io::receive_queues;
 use futures_util::StreamExt;
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::RouteNetlinkMessage;
@@ -17,6 +18,9 @@ const SETTLE: Duration = Duration::from_millis(5);
 
 /// Even without a notification the whole picture is taken again after this.
 const REFRESH: Duration = Duration::from_secs(60);
+
+/// How often the numbers of queues are asked for.
+const QUEUES: Duration = Duration::from_secs(3);
 
 /// Neighbours that wait for being asked for; further ones are dropped, because the packet path asks
 /// again.
@@ -132,12 +136,14 @@ async fn keep(
     let mut messages: Messages = messages.map(|(message, _)| message).boxed();
     let mut refresh = tokio::time::interval(REFRESH);
     refresh.tick().await;
+    let mut queues = tokio::time::interval(QUEUES);
     loop {
         let mut stale = Stale::default();
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
             message = messages.next() => mark(&message.ok_or(HostError::Ended)?, &mut stale),
             _ = refresh.tick() => stale = Stale::ALL,
+            _ = queues.tick() => stale.links = other_queues(&publish.borrow()),
             Some((link, address)) = asked.recv() => ask(&handle, link, address).await,
         }
         if gather(&mut messages, &mut stale).await? {
@@ -152,6 +158,11 @@ async fn keep(
             });
         }
     }
+}
+
+/// Whether an interface has another number of queues than it had, of which the kernel tells nobody.
+fn other_queues(state: &HostState) -> bool {
+    state.links.values().any(|link| receive_queues(&link.name) != link.queues)
 }
 
 /// Waits a moment for what comes along with the first notification. Whether anything is stale.

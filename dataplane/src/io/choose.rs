@@ -198,7 +198,8 @@ fn open_as(
                 xdp::Mode::ZeroCopy => "without copying",
                 xdp::Mode::Copy => "copied by the kernel",
             };
-            reason = format!("{} queues with the driver's support, {carried}", opened.queues);
+            let queues = if opened.queues == 1 { "queue" } else { "queues" };
+            reason = format!("{} {queues} with the driver's support, {carried}", opened.queues);
             redirection = Some(opened.redirection);
             opened.ports
         }

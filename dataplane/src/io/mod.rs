@@ -20,6 +20,7 @@ pub mod xdp;
 
 pub use advice::{Precedence, huge_pages, prefetch, run_before_everyday_threads};
 pub use choose::{Attach, AttachError, Attachment, Backend, attach};
+pub use link::receive_queues;
 
 use crate::packet_path::Frame;
 use arrayvec::ArrayVec;
@@ -53,6 +54,17 @@ pub trait Receive: Send {
 
     /// What to poll for readable while idle; `None` for a source that never has to be waited for.
     fn descriptor(&self) -> Option<BorrowedFd<'_>>;
+
+    /// The descriptors behind [`Receive::descriptor`], for a waiter that keeps them in a set.
+    fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        self.descriptor().into_iter().collect()
+    }
+
+    /// Whether [`Receive::receive`] costs a system call even when nothing waits. The worker then
+    /// looks when there is something to receive, and seldom besides.
+    fn asks_kernel(&self) -> bool {
+        false
+    }
 
     /// Frames that were lost since the last call because the worker did not take them in time.
     fn missed(&mut self) -> u64 {

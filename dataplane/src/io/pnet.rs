@@ -117,6 +117,10 @@ impl Receive for ChannelReceive {
         Some(self.socket.as_fd())
     }
 
+    fn asks_kernel(&self) -> bool {
+        true
+    }
+
     fn missed(&mut self) -> u64 {
         std::mem::take(&mut self.missed) + self.socket.dropped().unwrap_or(0)
     }

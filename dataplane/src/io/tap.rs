@@ -124,6 +124,10 @@ impl Receive for TapReceive {
         Some(self.queue.as_fd())
     }
 
+    fn asks_kernel(&self) -> bool {
+        true
+    }
+
     fn missed(&mut self) -> u64 {
         std::mem::take(&mut self.missed)
     }

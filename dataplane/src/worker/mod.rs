@@ -4,6 +4,7 @@
 mod clock;
 mod mailbox;
 mod turn;
+mod waiting;
 
 #[cfg(test)]
 mod tests;
@@ -58,7 +59,7 @@ impl Dataplane {
         for number in 0..capacity.workers.max(1) {
             let mailbox = Arc::new(Mailbox::new()?);
             let path = PacketPath::new(Arc::clone(&director), number, seed ^ number as u64);
-            let worker = Worker::new(path, Arc::clone(&mailbox));
+            let worker = Worker::new(path, Arc::clone(&mailbox))?;
             let thread = std::thread::Builder::new()
                 .name(format!("packets-{number}"))
                 .spawn(move || worker.run())?;

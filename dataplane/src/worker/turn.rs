@@ -2,17 +2,20 @@
 
 use super::clock;
 use super::mailbox::{Command, Mailbox};
+use super::waiting::Waiting;
 use crate::io::{
     BATCH, Batch, Port, Precedence, Receive, Sent, Transmit, run_before_everyday_threads,
 };
 use crate::packet_path::{DropReason, Notice, PacketPath, Verdict, Verdicts, View};
 use crate::table::PortId;
 use arrayvec::ArrayVec;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::sync::Arc;
 
 /// How long an idle worker waits before it looks at its timers.
 const IDLE_MILLISECONDS: u16 = 20;
+/// Every how many turns a receiver that has to be asked by a system call is asked while others keep
+/// the worker busy.
+const ASK_EVERY: u32 = 16;
 /// Interfaces that one worker can serve.
 const MOST_PORTS: usize = 64;
 
@@ -24,25 +27,48 @@ struct Ports {
     receivers: Vec<Box<dyn Receive>>,
     transmitters: Vec<Box<dyn Transmit>>,
     hosts: Vec<(Box<dyn Transmit>, bool)>,
+    /// Whether a look at the receiver may find something; always true where looking costs nothing.
+    ready: Vec<bool>,
 }
 
 impl Ports {
-    fn add(&mut self, id: PortId, port: Port) {
-        self.remove(id);
+    fn add(&mut self, id: PortId, port: Port, waiting: &Waiting) {
+        self.remove(id, waiting);
         if self.ids.len() < MOST_PORTS {
+            waiting.add(id, port.receive.as_ref());
             self.ids.push(id);
+            self.ready.push(true);
             self.receivers.push(port.receive);
             self.transmitters.push(port.transmit);
             self.hosts.push((port.host, port.withheld));
         }
     }
 
-    fn remove(&mut self, id: PortId) {
-        if let Some(index) = self.ids.iter().position(|known| *known == id) {
+    fn remove(&mut self, id: PortId, waiting: &Waiting) {
+        if let Some(index) = self.position(id) {
             self.ids.remove(index);
+            self.ready.remove(index);
+            waiting.remove(self.receivers[index].as_ref());
             drop(self.receivers.remove(index));
             drop(self.transmitters.remove(index));
             drop(self.hosts.remove(index));
+        }
+    }
+
+    fn position(&self, id: PortId) -> Option<usize> {
+        self.ids.iter().position(|known| *known == id)
+    }
+
+    fn is_due(&self, index: usize, turns: u32) -> bool {
+        self.ready.get(index).is_some_and(|ready| *ready) || turns.is_multiple_of(ASK_EVERY)
+    }
+
+    /// A receiver had nothing.
+    fn found_empty(&mut self, index: usize) {
+        if let (Some(ready), Some(receiver)) =
+            (self.ready.get_mut(index), self.receivers.get(index))
+        {
+            *ready = !receiver.asks_kernel();
         }
     }
 }
@@ -51,11 +77,16 @@ pub(super) struct Worker {
     path: PacketPath,
     mailbox: Arc<Mailbox>,
     ports: Ports,
+    waiting: Waiting,
+    turns: u32,
 }
 
 impl Worker {
-    pub fn new(path: PacketPath, mailbox: Arc<Mailbox>) -> Self {
-        Self { path, mailbox, ports: Ports::default() }
+    /// # Errors
+    /// When the process has no descriptor left.
+    pub fn new(path: PacketPath, mailbox: Arc<Mailbox>) -> std::io::Result<Self> {
+        let waiting = Waiting::new(&mailbox)?;
+        Ok(Self { path, mailbox, ports: Ports::default(), waiting, turns: 0 })
     }
 
     /// Turns until told to stop.
@@ -78,9 +109,9 @@ impl Worker {
     fn obey(&mut self) -> bool {
         for command in self.mailbox.take() {
             match command {
-                Command::Attach(id, port) => self.ports.add(id, *port),
+                Command::Attach(id, port) => self.ports.add(id, *port, &self.waiting),
                 Command::Detach(id, done) => {
-                    self.ports.remove(id);
+                    self.ports.remove(id, &self.waiting);
                     // Control may have lost its patience.
                     let _ = done.try_send(());
                 }
@@ -107,9 +138,14 @@ impl Worker {
         let view = View { director: &director, table: &table, hops: &hops, now: clock::now() };
         let mut busy = false;
         let mut lost = None;
+        self.turns = self.turns.wrapping_add(1);
         for index in 0..self.ports.ids.len() {
+            if !self.ports.is_due(index, self.turns) {
+                continue;
+            }
             match self.serve(index, view) {
-                Ok(received) => busy |= received,
+                Ok(true) => busy = true,
+                Ok(false) => self.ports.found_empty(index),
                 Err(error) => {
                     tracing::warn!(port = ?self.ports.ids.get(index), %error, "port lost");
                     lost = self.ports.ids.get(index).copied();
@@ -119,7 +155,7 @@ impl Worker {
         busy |= self.path.expire(view);
         self.send_outbox();
         if let Some(id) = lost {
-            self.ports.remove(id);
+            self.ports.remove(id, &self.waiting);
             self.path.tell(Notice::PortLost { port: id });
         }
         busy
@@ -127,7 +163,7 @@ impl Worker {
 
     /// Receives a batch from one port, judges it and sends it on.
     fn serve(&mut self, index: usize, view: View<'_>) -> std::io::Result<bool> {
-        let Ports { ids, receivers, transmitters, hosts } = &mut self.ports;
+        let Ports { ids, receivers, transmitters, hosts, .. } = &mut self.ports;
         let Some(receiver) = receivers.get_mut(index) else { return Ok(false) };
         let mut batch = Batch::new();
         receiver.receive(&mut batch)?;
@@ -205,13 +241,16 @@ impl Worker {
     /// Waits for a frame, a command or the next look at the timers.
     fn wait(&mut self) {
         self.path.rest();
-        let mut descriptors: ArrayVec<PollFd<'_>, { MOST_PORTS + 1 }> = ArrayVec::new();
-        descriptors.push(PollFd::new(self.mailbox.descriptor(), PollFlags::POLLIN));
-        let ports = self.ports.receivers.iter().filter_map(|receiver| receiver.descriptor());
-        descriptors.extend(ports.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
-        // An interrupted wait is a short wait.
-        let _ = poll(&mut descriptors, PollTimeout::from(IDLE_MILLISECONDS));
-        self.mailbox.awake();
+        let Ports { ids, ready, .. } = &mut self.ports;
+        let rang = self.waiting.wait(IDLE_MILLISECONDS, |id| {
+            let place = ids.iter().position(|known| *known == id);
+            if let Some(ready) = place.and_then(|index| ready.get_mut(index)) {
+                *ready = true;
+            }
+        });
+        if rang {
+            self.mailbox.awake();
+        }
     }
 }
 

@@ -10,6 +10,7 @@ fn host(links: &[(u32, &str)]) -> Arc<HostState> {
         mac: Some([2, 0, 0, 0, 0, 1]),
         mtu: 1500,
         controller: None,
+        queues: 1,
         loopback: false,
         up: true,
         carrier: true,

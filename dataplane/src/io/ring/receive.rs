@@ -39,7 +39,7 @@ const VLAN_VALID: u32 = 1 << 4;
 const VLAN_TPID_VALID: u32 = 1 << 6;
 
 /// Every how many empty turns the socket is asked for errors; until then a poll returns at once.
-const CHECK_EVERY: u32 = 16;
+const CHECK_EVERY: u32 = 64;
 
 /// The receiving half of a packet ring.
 #[derive(Debug)]

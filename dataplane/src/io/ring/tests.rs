@@ -184,7 +184,7 @@ fn an_interface_may_go_down_and_up_again_but_not_away() {
     let (host, mut ports, mut far) = pair(1500, 1);
     let frames = [(frame_of(60, 4), Offload::default())];
     host.ip("link set dev a down");
-    for _ in 0..40 {
+    for _ in 0..100 {
         let mut batch = Batch::new();
         ports[0].receive.receive(&mut batch).expect("down is not gone");
     }
@@ -196,7 +196,7 @@ fn an_interface_may_go_down_and_up_again_but_not_away() {
     });
     assert!(arrived);
     host.ip("link del dev a");
-    let gone = (0..40).any(|_| ports[0].receive.receive(&mut Batch::new()).is_err());
+    let gone = (0..100).any(|_| ports[0].receive.receive(&mut Batch::new()).is_err());
     assert!(gone, "a removed interface is reported");
     assert!(far.send(&mut [], 0).is_ok());
     let mut bytes = [0; 200];

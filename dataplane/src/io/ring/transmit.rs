@@ -93,9 +93,26 @@ impl Transmit for RingTransmit {
 }
 
 impl RingTransmit {
+    /// A frame alone goes by the call that has the least to look at.
+    fn send_one(&self, bit: u64, part: &libc::iovec, sent: &mut Sent) -> io::Result<()> {
+        loop {
+            // SAFETY: the part is a frame of the caller, which outlives the call; it only reads.
+            let count = unsafe {
+                let socket = self.socket.as_fd().as_raw_fd();
+                libc::send(socket, part.iov_base, part.iov_len, libc::MSG_DONTWAIT)
+            };
+            if count >= 0 || !refuse(bit, sent)? {
+                return Ok(());
+            }
+        }
+    }
+
     /// The kernel stops at the first frame that it does not take; that one is counted and the rest
     /// is tried again.
     fn send_all(&self, messages: &mut Messages, sent: &mut Sent) -> io::Result<()> {
+        if let ([bit], [part]) = (&messages.bits[..], &messages.parts[..]) {
+            return self.send_one(*bit, part, sent);
+        }
         let mut headers: ArrayVec<libc::mmsghdr, BATCH> = messages
             .parts
             .iter_mut()
@@ -118,18 +135,25 @@ impl RingTransmit {
                 done += count;
                 continue;
             }
-            let bit = messages.bits[done];
-            let error = io::Error::last_os_error();
-            match error.raw_os_error() {
-                Some(libc::EINTR) => continue,
-                Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM) => sent.full |= bit,
-                Some(libc::ENXIO | libc::ENODEV) => return Err(error),
-                _ => sent.refused |= bit,
+            if refuse(messages.bits[done], sent)? {
+                continue;
             }
             done += 1;
         }
         Ok(())
     }
+}
+
+/// Notes why the kernel did not take a frame, by the error just met. True when it is to be tried again.
+fn refuse(bit: u64, sent: &mut Sent) -> io::Result<bool> {
+    let error = io::Error::last_os_error();
+    match error.raw_os_error() {
+        Some(libc::EINTR) => return Ok(true),
+        Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM) => sent.full |= bit,
+        Some(libc::ENXIO | libc::ENODEV) => return Err(error),
+        _ => sent.refused |= bit,
+    }
+    Ok(false)
 }
 
 fn message(part: &mut libc::iovec) -> libc::msghdr {

@@ -22,7 +22,7 @@ const TAP_FIRST_EVERY: u32 = 16;
 const ASK_EVERY: u32 = 256;
 
 /// Every how many empty turns the sockets are asked whether the interface is still there.
-const CHECK_EVERY: u32 = 16;
+const CHECK_EVERY: u32 = 64;
 
 /// The receiving half of one socket.
 pub struct Receiving {
@@ -199,6 +199,11 @@ impl Receive for XdpReceive {
 
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         Some(self.waiting.0.as_fd())
+    }
+
+    fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        let sockets = self.queues.iter().filter_map(|queue| queue.socket.descriptor().ok());
+        sockets.chain([self.tap.socket().as_fd()]).collect()
     }
 
     fn missed(&mut self) -> u64 {

@@ -94,7 +94,11 @@ impl Socket {
         Ok((Self { descriptor: Some(descriptor), owner, memory, unsent }, rings, mode))
     }
 
-    fn descriptor(&self) -> io::Result<BorrowedFd<'_>> {
+    /// What to poll.
+    ///
+    /// # Errors
+    /// While the socket is being closed.
+    pub fn descriptor(&self) -> io::Result<BorrowedFd<'_>> {
         self.descriptor.as_ref().map(AsFd::as_fd).ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 

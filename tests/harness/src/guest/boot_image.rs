@@ -2,7 +2,7 @@
 
 use super::cpio::Archive;
 use super::kernel::{Kernel, lock, output};
-use super::{IPVS, NFTABLES, TUNNELS, VIADUCT, VIRTUAL_LINKS};
+use super::{IPVS, NFTABLES, STACKED_LINKS, TUNNELS, VIADUCT, VIRTUAL_LINKS};
 use anyhow::{Context, Result, bail};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -65,7 +65,8 @@ fn build(kernel: &Kernel) -> Result<Vec<u8>> {
 
 fn add_modules(kernel: &Kernel, archive: &mut Archive) -> Result<()> {
     let mut loaded = BTreeMap::new();
-    for name in [DRIVERS, IPVS, TUNNELS, NFTABLES, VIRTUAL_LINKS, VIADUCT].concat() {
+    let sets = [DRIVERS, IPVS, TUNNELS, NFTABLES, VIRTUAL_LINKS, STACKED_LINKS, VIADUCT];
+    for name in sets.concat() {
         kernel.load(name, &mut loaded)?;
     }
     for (name, module) in &loaded {

@@ -63,6 +63,9 @@ pub const VIADUCT: &[&str] = &["tun", "sch_ingress", "cls_bpf"];
 /// Interfaces without hardware.
 pub const VIRTUAL_LINKS: &[&str] = &["dummy", "veth"];
 
+/// Interfaces made of others: VLANs and bonds. Loading it makes `bond0`.
+pub const STACKED_LINKS: &[&str] = &["8021q", "bonding"];
+
 /// A network card of the guest, seen inside as `eth0`, `eth1` in the order given.
 #[derive(Clone, Debug)]
 pub enum Nic {
