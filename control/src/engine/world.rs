@@ -177,6 +177,7 @@ impl World {
             AttachedBy::Auto => None,
             AttachedBy::Ring => Some(Backend::Ring),
             AttachedBy::Xdp => Some(Backend::Xdp),
+            AttachedBy::XdpBusyPoll => Some(Backend::XdpBusyPoll),
             AttachedBy::Pnet => Some(Backend::Pnet),
         };
         let request = Attach {

@@ -63,6 +63,8 @@ pub enum AttachedBy {
     Auto,
     /// XDP socket.
     Xdp,
+    /// XDP socket whose driver is asked for frames by the worker.
+    XdpBusyPoll,
     /// Packet ring with virtio-net headers.
     Ring,
     /// pnet's channel.

@@ -17,6 +17,9 @@ pub enum Backend {
     Ring,
     /// XDP sockets, with the driver's support.
     Xdp,
+    /// The same, with the worker asking the driver for frames when none wait, instead of leaving
+    /// that to interrupts alone. Only when asked for: it helps where interrupts are dear.
+    XdpBusyPoll,
     /// XDP sockets without it: slower, and super-frames are lost. Only when asked for.
     XdpGeneric,
     /// pnet's datalink channel: one worker, no offloads, slow; the last resort.
@@ -28,6 +31,7 @@ impl fmt::Display for Backend {
         f.write_str(match self {
             Self::Ring => "packet ring",
             Self::Xdp => "XDP sockets",
+            Self::XdpBusyPoll => "busy-polled XDP sockets",
             Self::XdpGeneric => "generic XDP sockets",
             Self::Pnet => "pnet channel",
         })
@@ -152,7 +156,7 @@ fn open(request: &Attach<'_>, index: u32, guard: &Guarded) -> Result<Opened, (Ba
         Some(backend @ (Backend::Ring | Backend::Pnet)) => {
             return open_as(backend, request, index, guard).map_err(|error| (backend, error));
         }
-        Some(backend @ (Backend::Xdp | Backend::XdpGeneric)) => {
+        Some(backend @ (Backend::Xdp | Backend::XdpBusyPoll | Backend::XdpGeneric)) => {
             match open_as(backend, request, index, guard) {
                 Ok(opened) => return Ok(opened),
                 Err(error) => format!("not {backend} as configured: {}", describe(&error)),
@@ -192,7 +196,7 @@ fn open_as(
     let ports = match backend {
         Backend::Ring => ring::open(index, port, mtu, request.workers.max(1), steering)?,
         Backend::Pnet => vec![pnet::open(interface, index, port, mtu, steering)?],
-        Backend::Xdp | Backend::XdpGeneric => {
+        Backend::Xdp | Backend::XdpBusyPoll | Backend::XdpGeneric => {
             let opened = open_xdp(backend, request, index, guard)?;
             let carried = match opened.mode {
                 xdp::Mode::ZeroCopy => "without copying",
@@ -225,6 +229,7 @@ fn open_xdp(
         port: request.port,
         workers: request.workers,
         generic: backend == Backend::XdpGeneric,
+        busy_poll: backend == Backend::XdpBusyPoll,
     };
     xdp::open(&request, steering)
 }

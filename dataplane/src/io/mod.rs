@@ -18,7 +18,10 @@ pub mod tap;
 mod tests;
 pub mod xdp;
 
-pub use advice::{Precedence, huge_pages, prefetch, run_before_everyday_threads};
+pub use advice::{
+    Precedence, huge_pages, keep_to_a_processor, prefetch, run_among_everyday_threads,
+    run_before_everyday_threads,
+};
 pub use choose::{Attach, AttachError, Attachment, Backend, attach};
 pub use link::receive_queues;
 

@@ -177,6 +177,7 @@ fn ordinary_tcp_and_udp_pass_pnets_channel() {
 #[test]
 fn ordinary_tcp_and_udp_pass_xdp_sockets() {
     both_directions([Backend::Xdp; 2], 1500, 20_000_000);
+    both_directions([Backend::XdpBusyPoll; 2], 1500, 10_000_000);
 }
 
 #[test]

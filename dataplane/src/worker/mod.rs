@@ -3,6 +3,7 @@
 
 mod clock;
 mod mailbox;
+mod rank;
 mod turn;
 mod waiting;
 
@@ -11,7 +12,7 @@ mod tests;
 
 pub use clock::now;
 
-use crate::io::Port;
+use crate::io::{Port, keep_to_a_processor};
 use crate::packet_path::connections::{HashKeys, Page, Slot};
 use crate::packet_path::{Adopter, Capacity, Director, Notice, PacketPath};
 use crate::table::{Hops, PortId, ServiceTable};
@@ -60,9 +61,11 @@ impl Dataplane {
             let mailbox = Arc::new(Mailbox::new()?);
             let path = PacketPath::new(Arc::clone(&director), number, seed ^ number as u64);
             let worker = Worker::new(path, Arc::clone(&mailbox))?;
-            let thread = std::thread::Builder::new()
-                .name(format!("packets-{number}"))
-                .spawn(move || worker.run())?;
+            let thread =
+                std::thread::Builder::new().name(format!("packets-{number}")).spawn(move || {
+                    keep_to_a_processor(number);
+                    worker.run();
+                })?;
             workers.push(Running { mailbox, thread: Mutex::new(Some(thread)) });
         }
         let adopter = Mutex::new(Adopter::new(Arc::clone(&director), workers.len()));

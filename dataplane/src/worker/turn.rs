@@ -2,10 +2,9 @@
 
 use super::clock;
 use super::mailbox::{Command, Mailbox};
+use super::rank::Rank;
 use super::waiting::Waiting;
-use crate::io::{
-    BATCH, Batch, Port, Precedence, Receive, Sent, Transmit, run_before_everyday_threads,
-};
+use crate::io::{BATCH, Batch, Port, Receive, Sent, Transmit};
 use crate::packet_path::{DropReason, Notice, PacketPath, Verdict, Verdicts, View};
 use crate::table::PortId;
 use arrayvec::ArrayVec;
@@ -73,6 +72,14 @@ impl Ports {
     }
 }
 
+/// What one look at a port brought.
+#[derive(Default)]
+struct Served {
+    frames: usize,
+    /// Lost before, for want of room.
+    missed: u64,
+}
+
 pub(super) struct Worker {
     path: PacketPath,
     mailbox: Arc<Mailbox>,
@@ -91,15 +98,12 @@ impl Worker {
 
     /// Turns until told to stop.
     pub fn run(mut self) {
-        let precedence = run_before_everyday_threads();
-        if precedence != Precedence::RealTime {
-            tracing::info!(?precedence, "no real-time priority: overload may cost throughput");
-        }
+        let mut rank = Rank::new(clock::now());
         loop {
             if self.mailbox.is_waiting() && !self.obey() {
                 return;
             }
-            if !self.turn() {
+            if !self.turn(&mut rank) {
                 self.wait();
             }
         }
@@ -132,11 +136,11 @@ impl Worker {
     }
 
     /// One look at every port. Whether there was anything to do.
-    fn turn(&mut self) -> bool {
+    fn turn(&mut self, rank: &mut Rank) -> bool {
         let director = Arc::clone(self.path.director());
         let (table, hops) = (director.table(), director.hops());
         let view = View { director: &director, table: &table, hops: &hops, now: clock::now() };
-        let mut busy = false;
+        let (mut busy, mut full, mut missed) = (false, false, 0);
         let mut lost = None;
         self.turns = self.turns.wrapping_add(1);
         for index in 0..self.ports.ids.len() {
@@ -144,14 +148,19 @@ impl Worker {
                 continue;
             }
             match self.serve(index, view) {
-                Ok(true) => busy = true,
-                Ok(false) => self.ports.found_empty(index),
+                Ok(Served { frames: 0, .. }) => self.ports.found_empty(index),
+                Ok(served) => {
+                    busy = true;
+                    full |= served.frames == BATCH;
+                    missed += served.missed;
+                }
                 Err(error) => {
                     tracing::warn!(port = ?self.ports.ids.get(index), %error, "port lost");
                     lost = self.ports.ids.get(index).copied();
                 }
             }
         }
+        rank.look(full, missed > 0, view.now);
         busy |= self.path.expire(view);
         self.send_outbox();
         if let Some(id) = lost {
@@ -162,13 +171,15 @@ impl Worker {
     }
 
     /// Receives a batch from one port, judges it and sends it on.
-    fn serve(&mut self, index: usize, view: View<'_>) -> std::io::Result<bool> {
+    fn serve(&mut self, index: usize, view: View<'_>) -> std::io::Result<Served> {
         let Ports { ids, receivers, transmitters, hosts, .. } = &mut self.ports;
-        let Some(receiver) = receivers.get_mut(index) else { return Ok(false) };
+        let mut served = Served::default();
+        let Some(receiver) = receivers.get_mut(index) else { return Ok(served) };
         let mut batch = Batch::new();
         receiver.receive(&mut batch)?;
+        served.frames = batch.len();
         if batch.is_empty() {
-            return Ok(false);
+            return Ok(served);
         }
         let mut verdicts = Verdicts::new();
         self.path.process(view, &mut batch, &mut verdicts);
@@ -197,10 +208,11 @@ impl Worker {
         drop(batch);
         if let Some(receiver) = receivers.get_mut(index) {
             receiver.release(sent.kept);
-            self.path.count_missed(receiver.missed());
+            served.missed = receiver.missed();
+            self.path.count_missed(served.missed);
         }
         self.path.count_unsent(sent);
-        Ok(true)
+        Ok(served)
     }
 
     /// Sends what the packet path made itself.

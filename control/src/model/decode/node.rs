@@ -13,6 +13,7 @@ use std::time::Duration;
 pub(in crate::model) const BACKENDS: &[(&str, AttachedBy)] = &[
     ("auto", AttachedBy::Auto),
     ("xdp", AttachedBy::Xdp),
+    ("xdp-busy-poll", AttachedBy::XdpBusyPoll),
     ("ring", AttachedBy::Ring),
     ("pnet", AttachedBy::Pnet),
 ];

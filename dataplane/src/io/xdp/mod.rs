@@ -44,6 +44,8 @@ pub struct Request<'a> {
     /// Takes frames before the stack's own hooks, where the driver has no support. Super-frames are
     /// lost then.
     pub generic: bool,
+    /// Lets workers ask the driver for frames.
+    pub busy_poll: bool,
 }
 
 /// What sends an interface's frames to the sockets. Dropping it gives them back to the host.
@@ -72,7 +74,7 @@ pub struct Opened {
 /// When the driver has no support, the interface is a bond, the MTU is larger than [`LONGEST`] allows,
 /// another XDP program is there, or capabilities are missing.
 pub fn open(request: &Request<'_>, steering: &Steering) -> io::Result<Opened> {
-    let Request { interface, index, port, generic, .. } = *request;
+    let Request { interface, index, port, generic, busy_poll, .. } = *request;
     let workers = request.workers.max(1);
     let mtu = link::mtu(interface)?;
     if mtu + 18 > LONGEST {
@@ -101,6 +103,9 @@ pub fn open(request: &Request<'_>, steering: &Steering) -> io::Result<Opened> {
         for queue in (worker as u32..queues).step_by(workers) {
             let memory = steering.memory(worker)?;
             let (socket, rings, how) = open_queue(index, queue, memory, generic)?;
+            if busy_poll {
+                socket.poll_busily()?;
+            }
             if how == Mode::Copy {
                 mode = Mode::Copy;
             }
@@ -119,7 +124,7 @@ pub fn open(request: &Request<'_>, steering: &Steering) -> io::Result<Opened> {
             None => Box::new(RingTransmit::open(index)?),
         };
         ports.push(Port {
-            receive: Box::new(XdpReceive::new(receiving, tap, port, unfinished)?),
+            receive: Box::new(XdpReceive::new(receiving, tap, port, unfinished, busy_poll)?),
             transmit,
             host: Box::new(HostTransmit::open(index)?),
             withheld: false,

@@ -120,6 +120,8 @@ pub struct XdpReceive {
     port: PortId,
     /// The MTU, on interfaces whose frames may come unfinished.
     unfinished: Option<usize>,
+    /// Whether the driver is asked when no frame waits.
+    busy_poll: bool,
     turns: u32,
     empty_turns: u32,
 }
@@ -134,6 +136,7 @@ impl XdpReceive {
         tap: RingReceive,
         port: PortId,
         unfinished: Option<usize>,
+        busy_poll: bool,
     ) -> io::Result<Self> {
         let waiting = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let readable = || EpollEvent::new(EpollFlags::EPOLLIN, 0);
@@ -144,7 +147,7 @@ impl XdpReceive {
         }
         let queues: Vec<Queue> = sockets.into_iter().map(Queue::new).collect();
         let (last, turns, empty_turns) = (queues.len(), 0, 0);
-        Ok(Self { queues, last, tap, waiting, port, unfinished, turns, empty_turns })
+        Ok(Self { queues, last, tap, waiting, port, unfinished, busy_poll, turns, empty_turns })
     }
 
     fn check(&mut self) -> io::Result<()> {
@@ -172,6 +175,9 @@ impl Receive for XdpReceive {
             for step in 1..=count {
                 let index = (self.last + step) % count;
                 let Some(queue) = self.queues.get_mut(index) else { continue };
+                if self.busy_poll && queue.receive.is_empty() {
+                    queue.socket.wake_receiver();
+                }
                 // SAFETY: frames of `batch` borrow `self` for 'r, so they are gone before `release`
                 // can be called.
                 unsafe { queue.receive(batch, self.port) };

@@ -159,6 +159,11 @@ impl<T: Copy> Consumer<T> {
         Self { ring, next: 0, seen: 0 }
     }
 
+    /// Whether nothing is there to take.
+    pub fn is_empty(&self) -> bool {
+        self.next == self.ring.word(self.ring.producer).load(Ordering::Acquire)
+    }
+
     /// Takes the oldest entry; the kernel may use its place again after [`Consumer::publish`].
     pub fn pop(&mut self) -> Option<T> {
         if self.next == self.seen {

@@ -17,6 +17,14 @@ pub const ENTRIES: u32 = 2048;
 const XDP_MAX_TX_SKB_BUDGET: c_int = 9;
 const BUDGET: u32 = 256;
 
+/// `SO_PREFER_BUSY_POLL` and `SO_BUSY_POLL_BUDGET`, include/uapi/asm-generic/socket.h, Linux 5.11.
+const SO_PREFER_BUSY_POLL: c_int = 69;
+const SO_BUSY_POLL_BUDGET: c_int = 70;
+
+/// Microseconds that a system call may poll for, and frames that it takes at most.
+const BUSY_POLL: c_int = 20;
+const BUSY_POLL_FRAMES: c_int = 64;
+
 /// System calls made to send one batch, before what is left waits for the next turn.
 const KICKS: usize = 8;
 
@@ -147,7 +155,24 @@ impl Socket {
         }
     }
 
-    /// Wakes a driver that sleeps for want of chunks.
+    /// Lets system calls on this socket run the driver's polling, in place of interrupts where the
+    /// administrator defers those (`napi_defer_hard_irqs`).
+    ///
+    /// # Errors
+    /// Before Linux 5.11 and without `CAP_NET_ADMIN`.
+    pub fn poll_busily(&self) -> io::Result<()> {
+        let fd = self.descriptor()?;
+        for (option, value) in [
+            (SO_PREFER_BUSY_POLL, 1),
+            (libc::SO_BUSY_POLL, BUSY_POLL),
+            (SO_BUSY_POLL_BUDGET, BUSY_POLL_FRAMES),
+        ] {
+            set_at(fd, libc::SOL_SOCKET, option, &value)?;
+        }
+        Ok(())
+    }
+
+    /// Wakes a driver that sleeps for want of chunks, or polls it.
     pub fn wake_receiver(&self) {
         let Ok(socket) = self.descriptor() else { return };
         // SAFETY: no buffer is passed.
@@ -216,11 +241,15 @@ fn bind(fd: BorrowedFd<'_>, interface: u32, queue: u32, flags: u16) -> io::Resul
 
 /// Sets an option of the XDP level.
 pub(super) fn set<T: Copy>(fd: BorrowedFd<'_>, option: c_int, value: &T) -> io::Result<()> {
+    set_at(fd, libc::SOL_XDP, option, value)
+}
+
+fn set_at<T: Copy>(fd: BorrowedFd<'_>, level: c_int, option: c_int, value: &T) -> io::Result<()> {
     // SAFETY: the pointer and length describe `value`, which outlives the call.
     let result = unsafe {
         libc::setsockopt(
             fd.as_raw_fd(),
-            libc::SOL_XDP,
+            level,
             option,
             std::ptr::from_ref(value).cast::<c_void>(),
             size_of::<T>() as socklen_t,

@@ -25,7 +25,14 @@ fn cable() -> (Host, Steering, [Opened; 2]) {
         let rules = SteeringRules { prefixes: [net].into(), ..SteeringRules::default() };
         steering.apply(&rules).unwrap();
         let opened = indices.map(|(interface, index)| {
-            let request = Request { interface, index, port: PortId(4), workers: 1, generic: false };
+            let request = Request {
+                interface,
+                index,
+                port: PortId(4),
+                workers: 1,
+                generic: false,
+                busy_poll: false,
+            };
             open(&request, &steering).unwrap()
         });
         (steering, opened)
@@ -100,6 +107,7 @@ fn a_frame_is_sent_from_where_it_was_received_and_no_chunk_is_lost() {
             port: PortId(5),
             workers: 1,
             generic: false,
+            busy_poll: false,
         };
         (open(&request, &steering).unwrap(), steering)
     });
@@ -184,8 +192,14 @@ fn an_mtu_that_is_too_large_is_said() {
     let index = host.index("one");
     let error = host.run(move || {
         let steering = Steering::new().unwrap();
-        let request =
-            Request { interface: "one", index, port: PortId(0), workers: 1, generic: false };
+        let request = Request {
+            interface: "one",
+            index,
+            port: PortId(0),
+            workers: 1,
+            generic: false,
+            busy_poll: false,
+        };
         open(&request, &steering).err().unwrap().to_string()
     });
     assert!(error.contains("MTU 3000") && error.contains("1774"), "{error}");
@@ -212,8 +226,14 @@ fn the_drivers_program_decides_as_the_judgement_does() {
     let index = host.index("one");
     host.run(move || {
         let steering = Steering::new().unwrap();
-        let request =
-            Request { interface: "one", index, port: PortId(0), workers: 1, generic: false };
+        let request = Request {
+            interface: "one",
+            index,
+            port: PortId(0),
+            workers: 1,
+            generic: false,
+            busy_poll: false,
+        };
         let opened = open(&request, &steering).unwrap();
         let config =
             ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() };
