@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use harness::backend::Backend;
 use harness::pair::VIP;
 use harness::{Director, Pair, wait};
 use serde_json::Value;
@@ -250,4 +251,92 @@ fn what_does_not_fit_the_other_director_is_refused_there_and_said_on_both() -> R
     scene.second.viaduct(&["apply", &file.to_string_lossy()])?;
     until_services(&scene.second, &["shop"])?;
     scene.same()
+}
+
+const CHECKED: &str = "[[service]]\nname = \"web\"\naddress = \"192.0.2.10:80\"\nscheduler = \"rr\"\n\
+    [service.check]\ntype = \"http\"\npath = \"/\"\ninterval = \"200ms\"\ntimeout = \"1s\"\nfall = 2\n\
+    start_delay = \"8s\"\n\
+    [[service.real]]\naddress = \"10.0.0.11:80\"\n[[service.real]]\naddress = \"10.0.0.12:80\"\n";
+
+/// Who answers so many requests; each has to be answered.
+fn ask(scene: &Scene, requests: usize) -> Result<Vec<String>> {
+    let ask = |_| {
+        let curl = ["curl", "-sS", "--max-time", "5", "http://192.0.2.10/"];
+        Ok(scene.pair.client.run_ok(&curl)?.trim().to_owned())
+    };
+    (0..requests).map(ask).collect()
+}
+
+fn until_master(director: &Director) -> Result<()> {
+    until(director, "vrrp", |vrrp| {
+        vrrp.as_array().is_some_and(|all| all.iter().all(|one| one["state"] == "master"))
+    })
+}
+
+fn until_real2(director: &Director, state: &str) -> Result<()> {
+    until(director, "services", |services| services[0]["reals"][1]["state"] == state)
+}
+
+#[test]
+fn drains_hold_on_both_directors_and_survive_the_death_of_either() -> Result<()> {
+    let mut scene = Scene::new("drains", [WEB, WEB], 2)?;
+    let _servers: Vec<Backend> = scene
+        .pair
+        .reals
+        .iter()
+        .map(|real| Backend::http(real, "[::]:80"))
+        .collect::<Result<_>>()?;
+    until_master(&scene.first)?;
+    scene.same()?;
+    scene.first.viaduct(&["drain", "web", "10.0.0.12", "--reason", "new disk"])?;
+    until_real2(&scene.second, "drained")?;
+    let health = scene.second.viaduct(&["show", "health"])?;
+    ensure!(health.contains("new disk"), "{health}");
+    scene.first.kill();
+    until_master(&scene.second)?;
+    ensure!(ask(&scene, 6)?.iter().all(|name| name == "real1"));
+    // Put back while the first one is down: it learns of it when it is back.
+    scene.second.viaduct(&["undrain", "web", "10.0.0.12"])?;
+    scene.first.restart()?;
+    until_master(&scene.first)?;
+    until_real2(&scene.first, "unchecked")?;
+    ensure!(ask(&scene, 6)?.iter().any(|name| name == "real2"));
+    // The other way round: the backup drains, the master obeys.
+    scene.second.viaduct(&["drain", "web", "10.0.0.12"])?;
+    until_real2(&scene.first, "drained")?;
+    ensure!(ask(&scene, 6)?.iter().all(|name| name == "real1"));
+    said(&scene.first, "on director2")
+}
+
+#[test]
+fn a_director_that_comes_back_gives_nothing_to_a_server_that_is_known_dead() -> Result<()> {
+    let mut scene = Scene::new("verdicts", [CHECKED, CHECKED], 2)?;
+    let _server = Backend::http(&scene.pair.reals[0], "[::]:80")?;
+    for director in [&scene.first, &scene.second] {
+        until_real2(director, "down")?;
+    }
+    until_master(&scene.first)?;
+    scene.first.kill();
+    until_master(&scene.second)?;
+    ensure!(ask(&scene, 6)?.iter().all(|name| name == "real1"));
+    scene.first.restart()?;
+    until_master(&scene.first)?;
+    // Its own checks have not begun.
+    ensure!(ask(&scene, 20)?.iter().all(|name| name == "real1"));
+    said(&scene.first, "down by what director2 says: 10.0.0.12:80")?;
+    // The two see it differently: shown on both.
+    let own = &scene.pair.directors[0];
+    let rules = "table inet deaf {\nchain in { type filter hook input priority 0; \
+                 ip saddr 10.0.0.11 tcp sport 80 ip daddr 10.0.0.251 drop; }\n}\n";
+    own.run_with_input(harness::host::command(&["nft", "-f", "-"])?, rules)?.ok()?;
+    for director in [&scene.first, &scene.second] {
+        until(director, "sync", |sync| {
+            sync["configuration"]["disagreements"][0]["real"] == "10.0.0.11:80"
+        })?;
+    }
+    let sync = scene.second.viaduct(&["show", "sync"])?;
+    ensure!(sync.contains("web 10.0.0.11:80 is up"), "{sync}");
+    let health = scene.second.viaduct(&["show", "health"])?;
+    ensure!(health.contains("down for the other director"), "{health}");
+    Ok(())
 }

@@ -1,7 +1,7 @@
 //! Everything that console may call.
 
 use crate::engine::{
-    Ask, Keeper, Mastership, Message, Outcome, Refusal, Replication, State, Ticket, drains,
+    Ask, Keeper, Mastership, Message, Outcome, Refusal, Replication, State, Ticket, orders,
 };
 use crate::events::{Choice, Event, Packets, Record};
 use crate::health::task::{CheckView, Checker};
@@ -331,8 +331,8 @@ impl Handle {
         restored.and_then(|done| done).map_err(refused)?;
         let running = document.clone();
         let revision = self.apply(document, author, "restored from a backup", None).await?;
-        let drains = self.keeper.with(move |store| drains(store, &running)).await;
-        self.send(Event::DrainsRestored(drains.map_err(refused)?)).await?;
+        let orders = self.keeper.with(move |store| orders(store, &running)).await;
+        self.send(Event::DrainsRestored(orders.map_err(refused)?)).await?;
         Ok(revision)
     }
 

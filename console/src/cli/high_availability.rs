@@ -8,7 +8,7 @@ use crate::web::api::{Applied, FailoverWish, Invitation, JoinWish, Joined, KeepW
 use control::events::Choice;
 use control::sync::lineage::Relation;
 use control::time::TimeView;
-use control::view::{ChangeView, ConfigurationsView, SyncView, VrrpView};
+use control::view::{ChangeView, ConfigurationsView, Disagreement, SyncView, VrrpView};
 
 pub(super) fn vrrp(client: &Client, arguments: &ShowArguments) -> Outcome {
     let instances: Vec<VrrpView> = client.get("/v1/vrrp")?;
@@ -157,6 +157,13 @@ pub(super) fn sync(client: &Client, arguments: &ShowArguments) -> Outcome {
         lines.push(("peer's clock", format!("{offset:+.3} ms (round trip {round_trip:.3} ms)")));
     }
     lines.extend(configuration(&sync.configuration));
+    lines.extend(sync.configuration.disagreements.iter().map(|one| {
+        let (own, other) = if one.up { ("up", "down") } else { ("down", "up") };
+        let Disagreement { service, real, reason, peer_reason, .. } = one;
+        let text =
+            format!("{service} {real} is {own} ({reason}), {other} for the peer ({peer_reason})");
+        ("seen otherwise", text)
+    }));
     lines.push(("sent", format!("{} bytes in {} messages", sync.bytes_sent, sync.frames_sent)));
     let text = lines.iter().map(|(what, value)| format!("{what:<15}{value}\n"));
     print::text(&text.collect::<String>())

@@ -186,6 +186,10 @@ fn health(client: &Client, arguments: &ShowArguments) -> Outcome {
                 vec![blank(), blank(), "WARNING".to_owned(), blank(), text.clone()]
             };
             rows.extend(real.suspicions.iter().map(warning));
+            rows.extend(real.peer.as_ref().map(|peer| {
+                let state = if peer.up { "up" } else { "down" };
+                warning(&format!("{state} for the other director: {}", peer.reason))
+            }));
         }
     }
     print::table(&["Service", "Real server", "State", "Since", "Reason"], &rows)

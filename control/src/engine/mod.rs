@@ -24,6 +24,7 @@ mod running;
 mod scripts;
 mod sharing;
 mod sorry;
+mod standings;
 mod state;
 mod world;
 
@@ -35,11 +36,13 @@ pub use mastership::Mastership;
 pub use moment::Moment;
 pub use packets::{connection, page};
 pub use ports::{Place, PortChanges, PortStatus, Ports};
-pub use replication::{CATCH_UP_LIMIT, Replication};
-pub use run::{Ask, GivenFile, Running, Settings, StartError, drains, remember_file, start};
+pub use replication::Replication;
+pub use run::{Ask, GivenFile, Running, Settings, StartError, orders, remember_file, start};
 pub use running::RunningView;
-pub use sharing::{LINEAGE_MARK, Sharing, Taking};
-pub use state::{Burst, Claim, Drain, HealthView, InFlight, State, Summary, Then, Trial};
+pub use sharing::{LINEAGE_MARK, Order, Sharing, Taking};
+pub use state::{
+    Burst, Claim, Drain, HealthView, InFlight, PeerVerdict, State, Summary, Then, Trial,
+};
 
 use crate::events::{Event, Packets};
 

@@ -35,9 +35,6 @@ const WATCH: Duration = Duration::from_secs(1);
 /// Until the link is tried again when it cannot even begin.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// How long a director that has just started lets a lower master be, waiting to catch up with it.
-pub const CATCH_UP_LIMIT: Duration = Duration::from_secs(30);
-
 /// Words of the link on their way. While it is full the link waits.
 const EVENTS: usize = 64;
 
@@ -235,7 +232,7 @@ impl Task {
             self.retry_at = Some(now);
             if first && !peer.preempt_before_sync {
                 inner.waiting = true;
-                self.patience = Some(now + CATCH_UP_LIMIT);
+                self.patience = Some(now + peer.catch_up_limit);
                 self.parts.mastership.hold(true);
             }
         }
@@ -359,9 +356,10 @@ impl Task {
     /// What the peer does meanwhile is not known here: a living one is let be until it was heard out.
     fn wait_again(&mut self) {
         let mut inner = self.parts.replication.inner();
-        if inner.peer.as_ref().is_some_and(|peer| !peer.preempt_before_sync) {
+        let limit = inner.peer.as_ref().filter(|peer| !peer.preempt_before_sync);
+        if let Some(limit) = limit.map(|peer| peer.catch_up_limit) {
             inner.waiting = true;
-            self.patience = Some(clock() + CATCH_UP_LIMIT);
+            self.patience = Some(clock() + limit);
             self.parts.mastership.hold(true);
         }
     }

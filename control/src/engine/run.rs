@@ -5,7 +5,7 @@ use super::packets::Workers;
 use super::replication::{self, Replication};
 use super::world::{Listening, World, with_causes};
 use super::{
-    Drain, Keeper, LINEAGE_MARK, Message, Moment, Outcome, Ports, Sharing, State, Ticket, Trial,
+    Keeper, LINEAGE_MARK, Message, Moment, Order, Outcome, Ports, Sharing, State, Ticket, Trial,
 };
 use super::{alerting, checks, claims, clocks, evidence, kernel_sync, sorry};
 use crate::compile::RealKey;
@@ -113,6 +113,9 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     let capacity = sized(settings.capacity, &found);
     let mut state = remembered(&store, &found, capacity, unix_now());
     state.sharing = sharing(&store, settings.host.clone())?;
+    let drained = state.maintenance.values().map(|drain| drain.stamp);
+    let stamps = drained.chain(state.put_back.values().copied());
+    state.sharing.stamp = stamps.max().unwrap_or_default();
 
     let stop = CancellationToken::new();
     let (host_watch, host) = Watch::start(stop.clone()).await?;
@@ -282,19 +285,19 @@ fn sized(mut capacity: Capacity, found: &Found) -> Capacity {
     capacity
 }
 
-/// The real servers out for maintenance, as the store remembers them.
-pub fn drains(store: &Store, document: &Document) -> BTreeMap<RealKey, Drain> {
-    let mut drains = BTreeMap::new();
+/// The last orders to drain real servers or put them back, as the store remembers them.
+pub fn orders(store: &Store, document: &Document) -> BTreeMap<RealKey, Order> {
+    let mut orders = BTreeMap::new();
     let read = store.records().each(Tree::Maintenance, &mut |key, value| {
         let key = real_key_of(document, key);
-        if let (Some(key), Ok(drain)) = (key, serde_json::from_slice(value)) {
-            drains.insert(key, drain);
+        if let (Some(key), Ok(order)) = (key, serde_json::from_slice(value)) {
+            orders.insert(key, order);
         }
     });
     if let Err(error) = read {
         tracing::error!(%error, "drained servers are not known");
     }
-    drains
+    orders
 }
 
 /// The state as the store remembers it.
@@ -306,8 +309,16 @@ fn remembered(store: &Store, found: &Found, capacity: Capacity, now: Duration) -
         }
     }
     let document = found.document.clone().unwrap_or_default();
-    let maintenance = drains(store, &document);
+    let mut maintenance = BTreeMap::new();
+    let mut put_back = BTreeMap::new();
+    for (key, order) in orders(store, &document) {
+        match order {
+            Order::Drained(drain) => drop(maintenance.insert(key, drain)),
+            Order::PutBack { put_back: stamp } => drop(put_back.insert(key, stamp)),
+        }
+    }
     let mut state = State::new(found, store.history().to_vec(), maintenance, recent, capacity);
+    state.put_back = put_back;
     state.trial = found.unconfirmed.as_ref().and_then(|info| {
         let Standing::Unconfirmed { until, within } = info.standing else { return None };
         // A clock that was set back must not make the trial longer than it was to be.

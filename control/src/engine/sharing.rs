@@ -1,8 +1,12 @@
 //! What two paired directors share, as this one sees it.
 
+use super::Drain;
+use crate::compile::RealKey;
 use crate::model::Document;
 use crate::sync::lineage::{Change, ChangeId, Lineage};
 use crate::sync::revisions::Revisions;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,10 +30,29 @@ pub struct Sharing {
     pub told_settled: Option<bool>,
     /// When everything is told again, because something did not reach the link.
     pub repeat_due: Option<Duration>,
+    /// Real servers whose verdict changed, for the peer.
+    pub verdicts: BTreeSet<RealKey>,
+    /// When the peer is told of those.
+    pub verdicts_due: Option<Duration>,
+    /// The largest stamp of an order to drain or put back that was seen.
+    pub stamp: u64,
     /// This director's name, where the document gives none.
     pub host: String,
     writer: u64,
     number: u64,
+}
+
+/// An operator's last order about a real server, as the store keeps it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Order {
+    /// It is drained.
+    Drained(Drain),
+    /// It was put back.
+    PutBack {
+        /// The order's stamp.
+        put_back: u64,
+    },
 }
 
 /// A revision of the peer on its way to the store.
@@ -47,6 +70,13 @@ impl Sharing {
     /// At the start of a director. `writer` is to be one that was never there before.
     pub fn new(host: String, writer: u64, remembered: Option<Lineage>) -> Self {
         Self { revisions: Revisions::new(remembered), host, writer, ..Self::default() }
+    }
+
+    /// Stamps an order given at this time, in milliseconds since 1970: later than every one that was seen
+    /// before, whatever the clocks say.
+    pub fn next_stamp(&mut self, now: u64) -> u64 {
+        self.stamp = self.stamp.saturating_add(1).max(now);
+        self.stamp
     }
 
     /// Names the next change made here.

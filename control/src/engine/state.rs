@@ -3,13 +3,13 @@
 use super::ledger::Ledger;
 use super::{Action, Moment, Outcome, Ports, Refusal, Sharing, Ticket};
 use crate::compile::virtual_macs;
-use crate::compile::{Generation, Ids, RealKey, Situation, Standing, compile, roles, steering};
+use crate::compile::{Generation, Ids, RealKey, Situation, compile, steering};
 use crate::events::{Flaw, Kind, Record, Severity};
-use crate::health::weight::{AgentWeight, FULL, published, share};
+use crate::health::weight::AgentWeight;
 use crate::host::stack::Routes;
 use crate::host::{HostState, Stack};
 use crate::ipvs::KernelState;
-use crate::model::{Document, OnDown, QuorumUnit, Real, Service, VirtualAddress};
+use crate::model::{Document, Service, VirtualAddress};
 use crate::store::{Found, RevisionInfo};
 use dataplane::packet_path::Capacity;
 use dataplane::table::{Mac, PortId, RealId, ServiceKey};
@@ -58,12 +58,16 @@ pub struct State {
     pub situation: Situation,
     /// What is known of real servers' health.
     pub health: BTreeMap<RealKey, HealthView>,
+    /// What the peer's probes see, as it told last.
+    pub peer_health: BTreeMap<RealKey, PeerVerdict>,
     /// Real servers that seem to be set up wrongly, and how.
     pub suspects: BTreeMap<RealKey, BTreeMap<Flaw, String>>,
     /// Who else answers for addresses that this node owns.
     pub claims: BTreeMap<(IpAddr, Mac), Claim>,
     /// Real servers taken out by an operator.
     pub maintenance: BTreeMap<RealKey, Drain>,
+    /// Real servers that were put back, with the stamps of those orders, for the peer.
+    pub put_back: BTreeMap<RealKey, u64>,
     /// Attached interfaces.
     pub ports: Ports,
     /// The host.
@@ -176,6 +180,15 @@ pub struct HealthView {
     pub warming_since: Option<Duration>,
 }
 
+/// What the peer's probes say about a real server.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PeerVerdict {
+    /// Whether it works.
+    pub up: bool,
+    /// Why it is believed so.
+    pub reason: String,
+}
+
 /// Somebody else who answers for an address of this node. Times are on the steady clock.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Claim {
@@ -198,6 +211,9 @@ pub struct Drain {
     pub since: u64,
     /// When its remaining connections are ended, in milliseconds since 1970.
     pub deadline: Option<u64>,
+    /// Of two orders about a real server, on either director, the one with the larger stamp holds.
+    #[serde(default)]
+    pub stamp: u64,
 }
 
 impl State {
@@ -226,9 +242,11 @@ impl State {
             idle_since: BTreeMap::new(),
             situation: Situation::default(),
             health: BTreeMap::new(),
+            peer_health: BTreeMap::new(),
             suspects: BTreeMap::new(),
             claims: BTreeMap::new(),
             maintenance,
+            put_back: BTreeMap::new(),
             ports: Ports::default(),
             host: Arc::default(),
             stack: None,
@@ -257,9 +275,8 @@ impl State {
         if let Some(burst) = &self.burst {
             next = next.min(burst.settles());
         }
-        if let Some(due) = self.sharing.repeat_due {
-            next = next.min(due);
-        }
+        let sharing = [self.sharing.repeat_due, self.sharing.verdicts_due];
+        next = sharing.into_iter().flatten().fold(next, Duration::min);
         if self.warming {
             next = next.min(self.steady + WARMING_STEP);
         }
@@ -331,93 +348,6 @@ impl State {
                 .find_map(|real| host.source_for(&real.address));
         }
         out.push(Action::LeadHost(routes));
-    }
-
-    /// Health, drains and quorums as the compiler wants them.
-    fn update_situation(&mut self) {
-        let running = Arc::clone(&self.running);
-        self.situation.standings.clear();
-        self.warming = false;
-        for service in &running.services {
-            self.update_standings(service);
-            self.update_quorum(service);
-        }
-        let exists = |address: &VirtualAddress| running.service_at(address).is_some();
-        self.situation.down.retain(exists);
-        self.masters.retain(|name| running.vrrp.iter().any(|instance| instance.name == *name));
-        self.situation.roles = roles(&running, &self.masters);
-    }
-
-    /// How a service's real servers differ from the document: dead, drained, weighed by their
-    /// agents, starting slowly.
-    fn update_standings(&mut self, service: &Service) {
-        let mut live = Vec::new();
-        for real in &service.reals {
-            let key = (service.address, real.address);
-            if let Some(standing) = self.absence(service, real) {
-                self.situation.standings.insert(key, standing);
-                continue;
-            }
-            let health = self.health.get(&key);
-            let weight = match health.and_then(|health| health.agent) {
-                Some(agent) => agent.of(real.weight),
-                None => real.weight,
-            };
-            let slow_start =
-                service.check_of(real).map_or(Duration::ZERO, |check| check.slow_start);
-            let share = match health.and_then(|health| health.warming_since) {
-                Some(since) => share(self.steady.saturating_sub(since), slow_start),
-                None => FULL,
-            };
-            live.push((key, real.weight, weight, share));
-        }
-        self.warming |= live.iter().any(|(_, _, _, share)| *share < FULL);
-        // Almost always nobody is weighed: then weights stay as they are, however large.
-        if live.iter().all(|(_, own, weight, share)| own == weight && *share >= FULL) {
-            return;
-        }
-        let shares: Vec<_> = live.iter().map(|(_, _, weight, share)| (*weight, *share)).collect();
-        for ((key, own, _, _), weight) in live.iter().zip(published(&shares)) {
-            if weight != *own {
-                self.situation.standings.insert(*key, Standing::Weight(weight));
-            }
-        }
-    }
-
-    /// Why a real server takes no new connections, if it does not.
-    fn absence(&self, service: &Service, real: &Real) -> Option<Standing> {
-        let key = (service.address, real.address);
-        if self.maintenance.contains_key(&key) {
-            return Some(Standing::Weight(0));
-        }
-        let check = service.check_of(real)?;
-        self.health.get(&key).filter(|health| !health.up)?;
-        Some(match check.on_down {
-            OnDown::Quiesce => Standing::Weight(0),
-            OnDown::Remove => Standing::Removed,
-        })
-    }
-
-    /// Whether a service has its quorum, with the band between losing and gaining it.
-    fn update_quorum(&mut self, service: &Service) {
-        let is_down = self.situation.down.contains(&service.address);
-        let live = service.reals.iter().filter(|real| {
-            let key = (service.address, real.address);
-            let checked = service.check_of(real).is_some();
-            // Servers that nobody has asked yet are trusted, but they bring no dead service back.
-            let up = !checked || self.health.get(&key).map_or(!is_down, |health| health.up);
-            up && !self.maintenance.contains_key(&key)
-        });
-        let count: u64 = match service.quorum.unit {
-            QuorumUnit::Servers => live.filter(|real| real.weight > 0).count() as u64,
-            QuorumUnit::Weight => live.map(|real| u64::from(real.weight)).sum(),
-        };
-        let needed = if is_down { service.quorum.recover } else { service.quorum.minimum };
-        if count >= u64::from(needed) {
-            self.situation.down.remove(&service.address);
-        } else {
-            self.situation.down.insert(service.address);
-        }
     }
 
     /// Notes that something happened.

@@ -2,7 +2,8 @@
 
 use super::config_committed::{Wish, commit};
 use super::{
-    Kind, Senses, Severity, link_changed, server_drained, setup_suspected, shared_configuration,
+    Kind, Senses, Severity, link_changed, peer_verdicts, server_drained, setup_suspected,
+    shared_configuration,
 };
 use crate::engine::{Action, RunningView, State, StoreCommand, Then, Ticket};
 use crate::ipvs::ESTIMATOR_PERIOD;
@@ -23,6 +24,7 @@ pub(super) fn ticked(state: &mut State, senses: &Senses<'_>, out: &mut Vec<Actio
         out.push(Action::Store(StoreCommand::Settle));
     }
     shared_configuration::repeat_if_due(state, now, out);
+    peer_verdicts::tell_if_due(state, now, out);
     if state.warming {
         super::real_changed::republish(state, senses, out);
     }

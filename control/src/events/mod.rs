@@ -4,6 +4,7 @@ mod clock_ticked;
 mod config_committed;
 mod edited;
 mod link_changed;
+mod peer_verdicts;
 mod real_changed;
 mod record;
 mod role_changed;
@@ -18,7 +19,7 @@ pub use setup_suspected::Flaw;
 pub use shared_configuration::Choice;
 
 use crate::compile::RealKey;
-use crate::engine::{Action, Counted, Drain, Moment, PortStatus, State, Ticket};
+use crate::engine::{Action, Counted, Moment, Order, PortStatus, State, Ticket};
 use crate::health::weight::AgentWeight;
 use crate::host::HostState;
 use crate::ipvs;
@@ -138,7 +139,7 @@ pub enum Event {
         reason: String,
     },
     /// A backup was brought back: these real servers are out for maintenance, and no others.
-    DrainsRestored(BTreeMap<RealKey, Drain>),
+    DrainsRestored(BTreeMap<RealKey, Order>),
     /// A check changed its mind.
     RealUp {
         /// About which server.
@@ -319,7 +320,7 @@ pub fn decide(state: &mut State, event: Event, senses: &Senses<'_>, out: &mut Ve
             stored::not_stored(state, version, &error, now, out);
         }
         Event::ServerDrained { ticket, service, real, author, reason, within } => {
-            let order = server_drained::Order { author, reason, within };
+            let order = server_drained::Wish { author, reason, within };
             server_drained::drain(state, ticket, &service, &real, order, now, out);
         }
         Event::ServerUndrained { ticket, service, real, author } => {
@@ -328,9 +329,8 @@ pub fn decide(state: &mut State, event: Event, senses: &Senses<'_>, out: &mut Ve
         Event::RealDown { real, reason } => {
             real_changed::down(state, real, reason, senses, out);
         }
-        Event::DrainsRestored(drains) => {
-            state.maintenance = drains;
-            real_changed::republish(state, senses, out);
+        Event::DrainsRestored(orders) => {
+            server_drained::restored(state, &orders, senses, out);
         }
         Event::RealUp { real, reason } => real_changed::up(state, real, reason, senses, out),
         Event::RealWeighed { real, agent } => {
@@ -377,7 +377,7 @@ pub fn decide(state: &mut State, event: Event, senses: &Senses<'_>, out: &mut Ve
             shared_configuration::connected(state, node, senses, out);
         }
         Event::PeerDisconnected => shared_configuration::disconnected(state),
-        Event::PeerSaid(control) => shared_configuration::said(state, control, now, out),
+        Event::PeerSaid(control) => peer_said(state, control, senses, out),
         Event::PeerUnheard => shared_configuration::unheard(state, now),
         Event::ConflictSettled { ticket, choice, author } => {
             shared_configuration::chosen(state, ticket, choice, author, now, out);
@@ -386,6 +386,19 @@ pub fn decide(state: &mut State, event: Event, senses: &Senses<'_>, out: &mut Ve
         Event::StopAsked => config_committed::stop(state, out),
     }
     shared_configuration::look(state, now, out);
+}
+
+fn peer_said(state: &mut State, control: Control, senses: &Senses<'_>, out: &mut Vec<Action>) {
+    match control {
+        Control::Drains(orders) => server_drained::heard(state, orders, senses, out),
+        Control::Verdicts(verdicts) => peer_verdicts::heard(state, verdicts, senses, out),
+        // The link's task decides by them.
+        Control::Roles(_) => {}
+        control @ (Control::Heads(_)
+        | Control::Want(_)
+        | Control::Revision(_)
+        | Control::Declined(_)) => shared_configuration::said(state, control, senses.now, out),
+    }
 }
 
 #[cfg(test)]

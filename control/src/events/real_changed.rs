@@ -1,6 +1,6 @@
 //! A real server dies, comes back, or gets another weight.
 
-use super::{Kind, Senses, Severity};
+use super::{Kind, Senses, Severity, peer_verdicts};
 use crate::compile::RealKey;
 use crate::engine::{Action, HealthView, Moment, State};
 use crate::health::weight::AgentWeight;
@@ -22,6 +22,7 @@ pub(super) fn down(
     let text = format!("{} is down: {reason}", real.1);
     let view = HealthView { up: false, reason, since, agent, warming_since: None };
     state.health.insert(real, view);
+    peer_verdicts::changed(state, real, senses.now);
     if was_up {
         state.record_of(senses.now, (Severity::Warning, Kind::RealDown), &real, text, out);
         republish(state, senses, out);
@@ -41,11 +42,14 @@ pub(super) fn up(
     }
     let since = senses.now.unix_millis();
     let before = state.health.get(&real);
-    let (was_down, agent) = (before.is_some_and(|b| !b.up), before.and_then(|b| b.agent));
+    let agent = before.and_then(|before| before.agent);
+    // By the peer's word, if this director had none of its own.
+    let was_down = state.believed(&real) == Some(false);
     let text = format!("{} is up: {reason}", real.1);
     // A server that works from the start has nothing to recover from.
     let warming_since = was_down.then_some(senses.now.steady);
     state.health.insert(real, HealthView { up: true, reason, since, agent, warming_since });
+    peer_verdicts::changed(state, real, senses.now);
     if was_down {
         state.record_of(senses.now, (Severity::Info, Kind::RealUp), &real, text, out);
     }

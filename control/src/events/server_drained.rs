@@ -1,12 +1,15 @@
-//! An operator takes a real server out for maintenance, or puts it back.
+//! An operator takes a real server out for maintenance, or puts it back, on either director.
 
-use super::{Kind, Severity};
+use super::{Kind, Senses, Severity};
 use crate::compile::RealKey;
-use crate::engine::{Action, Drain, Moment, Outcome, Refusal, State, StoreCommand, Ticket};
+use crate::engine::{Action, Drain, Moment, Order, Outcome, Refusal, State, StoreCommand, Ticket};
+use crate::sync::message::{DrainOrder, Drained};
+use crate::sync::session::Control;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// What an operator orders.
-pub(super) struct Order {
+pub(super) struct Wish {
     pub author: String,
     pub reason: String,
     pub within: Option<Duration>,
@@ -17,7 +20,7 @@ pub(super) fn drain(
     ticket: Ticket,
     service: &str,
     real: &str,
-    order: Order,
+    order: Wish,
     now: Moment,
     out: &mut Vec<Action>,
 ) {
@@ -30,11 +33,10 @@ pub(super) fn drain(
         now.unix_millis().saturating_add(within)
     });
     let since = now.unix_millis();
-    let drain =
-        Drain { author: order.author.clone(), reason: order.reason.clone(), since, deadline };
-    let value = serde_json::to_vec(&drain).ok();
-    out.push(Action::Store(StoreCommand::Maintenance { key: store_key(&key), value }));
-    state.maintenance.insert(key, drain);
+    let stamp = state.sharing.next_stamp(since);
+    let (author, reason) = (order.author.clone(), order.reason.clone());
+    keep(state, key, Order::Drained(Drain { author, reason, since, deadline, stamp }), out);
+    tell(state, key, out);
     let why = if order.reason.is_empty() { String::new() } else { format!(": {}", order.reason) };
     let text = format!("{} was drained by {}{why}", key.1, order.author);
     state.record_of(now, (Severity::Info, Kind::Maintenance), &key, text, out);
@@ -55,14 +57,147 @@ pub(super) fn undrain(
         Ok(found) => found,
         Err(refusal) => return State::refuse(ticket, refusal, out),
     };
-    if state.maintenance.remove(&key).is_none() {
+    if !state.maintenance.contains_key(&key) {
         return State::refuse(ticket, Refusal::NotDrained(key.1), out);
     }
-    out.push(Action::Store(StoreCommand::Maintenance { key: store_key(&key), value: None }));
+    let put_back = state.sharing.next_stamp(now.unix_millis());
+    keep(state, key, Order::PutBack { put_back }, out);
+    tell(state, key, out);
     let text = format!("{} was put back by {author}", key.1);
     state.record_of(now, (Severity::Info, Kind::Maintenance), &key, text, out);
     state.republish(out);
     State::answer(ticket, Outcome::Done, out);
+}
+
+/// An order holds from now on. That a server was put back is remembered only for a peer that may still
+/// believe it drained.
+fn keep(state: &mut State, key: RealKey, order: Order, out: &mut Vec<Action>) {
+    let alone = state.running.peer.is_none() && matches!(order, Order::PutBack { .. });
+    let value = if alone { None } else { serde_json::to_vec(&order).ok() };
+    out.push(Action::Store(StoreCommand::Maintenance { key: store_key(&key), value }));
+    state.maintenance.remove(&key);
+    state.put_back.remove(&key);
+    match order {
+        Order::Drained(drain) => drop(state.maintenance.insert(key, drain)),
+        Order::PutBack { .. } if alone => {}
+        Order::PutBack { put_back } => drop(state.put_back.insert(key, put_back)),
+    }
+}
+
+/// Forgets what was ordered about servers that are gone.
+pub(super) fn forget(state: &mut State, stays: impl Fn(&RealKey) -> bool, out: &mut Vec<Action>) {
+    let known = state.maintenance.keys().chain(state.put_back.keys());
+    let gone: Vec<RealKey> = known.filter(|key| !stays(key)).copied().collect();
+    for key in gone {
+        state.maintenance.remove(&key);
+        state.put_back.remove(&key);
+        let key = store_key(&key);
+        out.push(Action::Store(StoreCommand::Maintenance { key, value: None }));
+    }
+}
+
+/// A backup was brought back: its orders are given anew, so that they hold on both directors.
+pub(super) fn restored(
+    state: &mut State,
+    orders: &BTreeMap<RealKey, Order>,
+    senses: &Senses<'_>,
+    out: &mut Vec<Action>,
+) {
+    let now = senses.now.unix_millis();
+    let mut wanted: BTreeMap<RealKey, Option<Drain>> =
+        state.maintenance.keys().map(|key| (*key, None)).collect();
+    for (key, order) in orders {
+        if let Order::Drained(drain) = order {
+            wanted.insert(*key, Some(drain.clone()));
+        }
+    }
+    for (key, drain) in wanted {
+        let stamp = state.sharing.next_stamp(now);
+        let order = match drain {
+            Some(drain) => Order::Drained(Drain { stamp, ..drain }),
+            None => Order::PutBack { put_back: stamp },
+        };
+        keep(state, key, order, out);
+        tell(state, key, out);
+    }
+    super::real_changed::republish(state, senses, out);
+}
+
+/// The last order about a real server, for the peer.
+fn order_of(state: &State, key: RealKey) -> Option<DrainOrder> {
+    let (service, real) = (key.0.derived_name(), key.1);
+    let (stamp, drain) = match state.maintenance.get(&key) {
+        Some(Drain { author, reason, since, deadline, stamp }) => {
+            let (author, reason) = (author.clone(), reason.clone());
+            (*stamp, Some(Drained { author, reason, since: *since, deadline: *deadline }))
+        }
+        None => (*state.put_back.get(&key)?, None),
+    };
+    Some(DrainOrder { service, real, stamp, drain })
+}
+
+fn tell(state: &State, key: RealKey, out: &mut Vec<Action>) {
+    if state.sharing.peer.is_some() {
+        let orders = order_of(state, key).into_iter().collect();
+        out.push(Action::Say(Control::Drains(orders)));
+    }
+}
+
+/// Tells the peer every order.
+pub(super) fn tell_all(state: &State, out: &mut Vec<Action>) {
+    let known = state.maintenance.keys().chain(state.put_back.keys());
+    let orders = known.filter_map(|key| order_of(state, *key)).collect();
+    out.push(Action::Say(Control::Drains(orders)));
+}
+
+/// The peer told orders: those that are newer than this director's hold here, too.
+pub(super) fn heard(
+    state: &mut State,
+    orders: Vec<DrainOrder>,
+    senses: &Senses<'_>,
+    out: &mut Vec<Action>,
+) {
+    let peer = state.sharing.peer.clone().unwrap_or_default();
+    let mut news = false;
+    for order in orders {
+        state.sharing.stamp = state.sharing.stamp.max(order.stamp);
+        let name = format!("{} {}", order.service, order.real);
+        // One that this director does not have yet is told again when the configuration is here.
+        let Some(key) = real_key_of(&state.running, name.as_bytes()) else { continue };
+        if order_of(state, key).is_some_and(|own| rank(&own) >= rank(&order)) {
+            continue;
+        }
+        news = true;
+        let was_drained = state.maintenance.contains_key(&key);
+        let text = match &order.drain {
+            Some(Drained { author, reason, .. }) => {
+                let why = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+                Some(format!("{} was drained by {author} on {peer}{why}", key.1))
+            }
+            None => was_drained.then(|| format!("{} was put back on {peer}", key.1)),
+        };
+        let stamp = order.stamp;
+        let order = match order.drain {
+            Some(Drained { author, reason, since, deadline }) => {
+                Order::Drained(Drain { author, reason, since, deadline, stamp })
+            }
+            None => Order::PutBack { put_back: stamp },
+        };
+        keep(state, key, order, out);
+        if let Some(text) = text {
+            state.record_of(senses.now, (Severity::Info, Kind::Maintenance), &key, text, out);
+        }
+    }
+    if news {
+        super::real_changed::republish(state, senses, out);
+    }
+}
+
+/// Which of two orders holds, the same on both directors. A deadline that has passed is none any more, on
+/// whichever looked first, so it does not count.
+fn rank(order: &DrainOrder) -> (u64, Option<(&str, &str, u64)>) {
+    let drain = order.drain.as_ref();
+    (order.stamp, drain.map(|drain| (&*drain.author, &*drain.reason, drain.since)))
 }
 
 fn find(state: &State, service: &str, real: &str) -> Result<RealKey, Refusal> {

@@ -4,7 +4,7 @@
 //! on trial when it is confirmed (one that is taken back never does).
 
 use super::config_committed::{Wish, commit, may_change};
-use super::{Kind, Moment, Senses, Severity};
+use super::{Kind, Moment, Senses, Severity, peer_verdicts, server_drained};
 use crate::engine::{Action, Outcome, Refusal, Sharing, State, StoreCommand, Taking, Then, Ticket};
 use crate::model::SharedPart;
 use crate::sync::lineage::{Change, ChangeId, Lineage, Relation};
@@ -37,9 +37,17 @@ pub(super) fn connected(
 ) {
     state.sharing.peer = Some(node);
     state.sharing.told_settled = None;
+    // Before the configuration: a director that has that has everything.
+    tell_everything(state, out);
     let (free, mut outputs) = (is_free(state), Vec::new());
     state.sharing.revisions.connected(free, &mut outputs);
     carry_out(state, outputs, senses.now, out);
+}
+
+/// What is not configuration: drains and verdicts.
+fn tell_everything(state: &mut State, out: &mut Vec<Action>) {
+    server_drained::tell_all(state, out);
+    peer_verdicts::tell_all(state, out);
 }
 
 /// The link is down.
@@ -73,6 +81,9 @@ pub(super) fn repeat_if_due(state: &mut State, now: Moment, out: &mut Vec<Action
         return;
     }
     state.sharing.repeat_due = None;
+    if state.sharing.peer.is_some() {
+        tell_everything(state, out);
+    }
     let (free, mut outputs) = (is_free(state), Vec::new());
     state.sharing.revisions.repeat(free, &mut outputs);
     carry_out(state, outputs, now, out);
@@ -291,6 +302,10 @@ fn take(
 /// The two stand differently now.
 fn became(state: &mut State, relation: Relation, now: Moment, out: &mut Vec<Action>) {
     let peer = state.sharing.peer.clone().unwrap_or_default();
+    if relation == Relation::Same {
+        // The peer may have servers now that it did not know what to do with before.
+        tell_everything(state, out);
+    }
     let (severity, text) = match relation {
         Relation::Same => (Severity::Info, format!("has the same configuration as {peer}")),
         // What follows is told when it has happened.

@@ -47,12 +47,8 @@ fn run(state: &mut State, senses: &Senses<'_>, out: &mut Vec<Action>) {
     };
     state.health.retain(|key, _| keep(key));
     state.suspects.retain(|key, _| keep(key));
-    let gone: Vec<_> = state.maintenance.keys().filter(|key| !keep(key)).copied().collect();
-    for key in gone {
-        state.maintenance.remove(&key);
-        let key = super::server_drained::store_key(&key);
-        out.push(Action::Store(StoreCommand::Maintenance { key, value: None }));
-    }
+    state.peer_health.retain(|key, _| keep(key));
+    super::server_drained::forget(state, keep, out);
     super::link_changed::arrange(state, senses.now, out);
     super::real_changed::republish(state, senses, out);
     super::link_changed::refresh_neighbours(state, out);

@@ -4,6 +4,7 @@ use crate::engine::State;
 use crate::model::{Difference, Document, SharedPart, differences};
 use crate::sync::lineage::{Change, Relation};
 use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// How the configuration stands that the two directors have in common.
@@ -21,6 +22,24 @@ pub struct ConfigurationsView {
     pub declined: Option<String>,
     /// Why the peer does not take this director's.
     pub declined_by_peer: Option<String>,
+    /// Real servers whose health the two see differently.
+    #[serde(default)]
+    pub disagreements: Vec<Disagreement>,
+}
+
+/// A real server whose health the two directors see differently.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Disagreement {
+    /// The service, by name.
+    pub service: String,
+    /// The real server.
+    pub real: SocketAddr,
+    /// Whether it works for this director; it is the other way round for the peer.
+    pub up: bool,
+    /// Why this director believes so.
+    pub reason: String,
+    /// Why the peer does not.
+    pub peer_reason: String,
 }
 
 /// A change of the common configuration.
@@ -60,8 +79,29 @@ impl ConfigurationsView {
             differences: Vec::new(),
             declined: revisions.why_declined().map(str::to_owned),
             declined_by_peer: revisions.why_declined_by_peer().map(str::to_owned),
+            disagreements: Disagreement::all(state),
         };
         Compared { view, running, peer: revisions.content().filter(|_| differ).cloned() }
+    }
+}
+
+impl Disagreement {
+    fn all(state: &State) -> Vec<Self> {
+        if state.sharing.peer.is_none() {
+            return Vec::new();
+        }
+        let told = state.peer_health.iter();
+        let differ = told.filter_map(|(key, told)| {
+            let own = state.health.get(key).filter(|own| own.up != told.up)?;
+            Some(Self {
+                service: state.running.service_at(&key.0)?.name.clone(),
+                real: key.1,
+                up: own.up,
+                reason: own.reason.clone(),
+                peer_reason: told.reason.clone(),
+            })
+        });
+        differ.collect()
     }
 }
 

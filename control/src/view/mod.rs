@@ -13,13 +13,15 @@ mod status;
 mod sync;
 mod vrrp;
 
-pub use configurations::{ChangeView, ConfigurationsView};
+pub use configurations::{ChangeView, ConfigurationsView, Disagreement};
 pub use connections::{Chosen, ConnectionFilter, ConnectionView, ConnectionsView};
 pub use drops::DropView;
 pub use explanation::{ExplanationView, StepView};
 pub use interfaces::InterfaceView;
 pub use moment::moment;
-pub use services::{DrainView, RealView, ServiceView, State as RealState, TrafficView};
+pub use services::{
+    DrainView, PeerVerdictView, RealView, ServiceView, State as RealState, TrafficView,
+};
 pub use status::StatusView;
 pub use sync::SyncView;
 pub use vrrp::{HeardMaster, VrrpView};

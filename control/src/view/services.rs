@@ -60,6 +60,9 @@ pub struct RealView {
     pub reason: Option<String>,
     /// Since when it is, in milliseconds since 1970.
     pub since: Option<u64>,
+    /// What the other director's probes see, where that differs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer: Option<PeerVerdictView>,
     /// What seems to be wrong with its setup.
     #[serde(default)]
     pub suspicions: Vec<String>,
@@ -67,6 +70,15 @@ pub struct RealView {
     pub drain: Option<DrainView>,
     /// Since it was added.
     pub traffic: TrafficView,
+}
+
+/// What the other director's probes see of a real server.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PeerVerdictView {
+    /// Whether it works.
+    pub up: bool,
+    /// Why it is believed so.
+    pub reason: String,
 }
 
 /// What a real server is doing.
@@ -167,11 +179,13 @@ fn real_view(
     let id = state.ids.real_id(&key);
     let load = id.map(|id| packets.load(id)).unwrap_or_default();
     let health = state.health.get(&key);
+    let told = state.peer_health.get(&key);
     let drain = state.maintenance.get(&key);
     let checked = service.check_of(real).is_some();
     let status = match (drain, checked, health) {
         (Some(_), _, _) => State::Drained,
         (None, false, _) => State::Unchecked,
+        (None, true, None) if told.is_some_and(|told| !told.up) => State::Down,
         (None, true, None) => State::Untested,
         (None, true, Some(health)) if health.up => State::Up,
         (None, true, Some(_)) => State::Down,
@@ -186,8 +200,16 @@ fn real_view(
         inactive: load.inactive,
         persistent: load.persistent,
         overloaded: load.overloaded,
-        reason: health.map(|health| health.reason.clone()),
+        reason: health.map(|health| health.reason.clone()).or_else(|| {
+            let told = told.filter(|_| checked)?;
+            let state = if told.up { "up" } else { "down" };
+            Some(format!("not asked yet; {state} by the peer's word: {}", told.reason))
+        }),
         since: health.map(|health| health.since),
+        peer: told
+            .filter(|told| checked && health.is_some_and(|health| health.up != told.up))
+            .filter(|_| state.sharing.peer.is_some())
+            .map(|told| PeerVerdictView { up: told.up, reason: told.reason.clone() }),
         suspicions: state
             .suspects
             .get(&key)
@@ -233,6 +255,7 @@ fn sorry_view(state: &EngineState, packets: &dyn Packets, service: &Service) -> 
         overloaded: load.overloaded,
         reason: None,
         since: None,
+        peer: None,
         suspicions: Vec::new(),
         drain: None,
         traffic: state.ledger.real(real.id, packets).into(),

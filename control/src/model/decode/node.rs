@@ -84,10 +84,18 @@ pub(super) fn peer(root: &Section<'_, '_>) -> Option<Peer> {
     let listen = section.read("listen", wanted, socket);
     let listen = section.required("listen", listen, "listen = \"10.9.0.1:9850\"");
     let preempt_before_sync = section.switch("preempt_before_sync").unwrap_or_default();
+    let limit = section.duration("catch_up_limit", SECOND..=HOUR);
     let witnesses = section.list("witnesses", "an address that answers ping", ip);
     let fence = section.table("fence", "[peer.fence]").and_then(fence);
     section.finish();
-    Some(Peer { address: address?, listen: listen?, preempt_before_sync, witnesses, fence })
+    Some(Peer {
+        address: address?,
+        listen: listen?,
+        preempt_before_sync,
+        catch_up_limit: limit.unwrap_or(Peer::CATCH_UP_LIMIT),
+        witnesses,
+        fence,
+    })
 }
 
 /// What a fence agent may take unless told otherwise.

@@ -37,6 +37,7 @@ pub(super) fn peer(writer: &mut Writer, peer: Option<&Peer>) {
     writer.text("address", peer.address);
     writer.text("listen", peer.listen);
     writer.unless("preempt_before_sync", peer.preempt_before_sync, false);
+    writer.duration_unless("catch_up_limit", peer.catch_up_limit, Peer::CATCH_UP_LIMIT);
     writer.texts("witnesses", &peer.witnesses);
     if let Some(fence) = &peer.fence {
         writer.heading("[peer.fence]", 0);

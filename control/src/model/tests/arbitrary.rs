@@ -507,6 +507,7 @@ pub(crate) fn document() -> BoxedStrategy<Document> {
                 address: "10.0.0.1:1".parse().expect("literal"),
                 listen: "10.0.0.2:1".parse().expect("literal"),
                 preempt_before_sync: true,
+                catch_up_limit: Duration::from_secs(77),
                 witnesses: vec!["10.0.0.3".parse().expect("literal")],
                 fence: Some(Fence {
                     agent: "/usr/sbin/fence_dummy".into(),
