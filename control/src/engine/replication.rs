@@ -376,6 +376,7 @@ impl Task {
         let (severity, text) = match event {
             SyncEvent::Up { peer, version } => return self.connected(&peer, version).await,
             SyncEvent::Down { reason } => {
+                self.parts.replication.set_settled(false);
                 self.wait_again();
                 if !self.send(Event::PeerDisconnected).await {
                     return false;

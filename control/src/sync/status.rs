@@ -106,6 +106,8 @@ pub struct Shared {
     status: Mutex<SyncStatus>,
     overflow: AtomicBool,
     again: AtomicBool,
+    /// Whether everything has come by this link.
+    whole: AtomicBool,
     wake: Notify,
     heard: Mutex<Instant>,
     traffic: Arc<Traffic>,
@@ -129,6 +131,7 @@ impl Shared {
             status: Mutex::new(status),
             overflow: AtomicBool::new(false),
             again: AtomicBool::new(false),
+            whole: AtomicBool::new(false),
             wake: Notify::new(),
             heard: Mutex::new(now),
             traffic: Arc::default(),
@@ -168,7 +171,7 @@ impl Shared {
 
     /// The peer was told to tell everything again.
     pub fn has_asked_again(&self) {
-        self.lock().caught_up = false;
+        self.set_caught_up(false);
         self.again.store(false, Ordering::SeqCst);
     }
 
@@ -177,9 +180,9 @@ impl Shared {
         self.wake.notified().await;
     }
 
-    /// Whether this node has everything that the peer has told, and waits for nothing more.
+    /// Whether this node has everything that the peer has told by this link, and waits for nothing more.
     pub fn is_caught_up(&self) -> bool {
-        self.lock().caught_up && !self.is_asked_again()
+        self.whole.load(Ordering::SeqCst) && !self.is_asked_again()
     }
 
     /// Something came by the link.
@@ -199,6 +202,7 @@ impl Shared {
 
     /// The link is up.
     pub fn set_up(&self, peer: &Hello, now: Instant) {
+        self.whole.store(false, Ordering::SeqCst);
         let mut status = self.lock();
         status.since = now;
         status.links += 1;
@@ -213,6 +217,7 @@ impl Shared {
 
     /// The link is down, or another attempt failed. `true` when that is news.
     pub fn set_down(&self, reason: String, now: Instant) -> bool {
+        self.whole.store(false, Ordering::SeqCst);
         let mut status = self.lock();
         let state = LinkState::Down { reason };
         if status.state == state {
@@ -235,6 +240,7 @@ impl Shared {
 
     /// Sets whether this node has caught up.
     pub fn set_caught_up(&self, caught_up: bool) {
+        self.whole.store(caught_up, Ordering::SeqCst);
         self.lock().caught_up = caught_up;
     }
 
