@@ -1,6 +1,8 @@
 //! Two directors are one: the VIP and the inside gateway move when the master dies, stops or loses a
 //! cable, and when the operator says so; the backup is silent; keepalived can be either half.
 
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::time::Duration;
 
@@ -310,13 +312,42 @@ fn keepalived_can_be_either_half_and_the_vip_answers_throughout() -> Result<()> 
     Ok(())
 }
 
+/// The MAC that a real server has for its gateway.
+fn gateway_mac(real: &Host) -> Result<String> {
+    let table = real.run_ok(&["ip", "neigh", "show", GATEWAY])?;
+    let mut words = table.split_whitespace().skip_while(|word| *word != "lladdr");
+    Ok(words.nth(1).with_context(|| table.clone())?.to_owned())
+}
+
 #[test]
-fn the_gateway_moves_too() -> Result<()> {
+fn the_gateway_moves_too_with_what_real_servers_ask_of_the_world() -> Result<()> {
     let mut two = two("failgateway")?;
-    let real = &two.pair.reals[0];
-    real.run_ok(&["ping", "-c1", "-W2", GATEWAY])?;
+    let real = two.pair.reals[0].clone();
+    // What is no answer to a client passes through the directors' kernels, and comes back by the VIP.
+    for director in &two.pair.directors {
+        director.forward()?;
+    }
+    two.pair.client.route("10.0.0.0/24", VIP)?;
+    let _world = Backend::lines(&two.pair.client, "[::]:7100")?;
+    let stream = real.enter(|| TcpStream::connect("192.0.2.100:7100"))??;
+    stream.set_read_timeout(Some(LIMIT))?;
+    let mut reader = BufReader::new(stream.try_clone()?);
+    let mut line = String::new();
+    reader.read_line(&mut line)?;
+    let mut says = |text: &str| -> Result<()> {
+        writeln!(&stream, "{text}")?;
+        line.clear();
+        reader.read_line(&mut line)?;
+        ensure!(line.trim() == text, "{line:?} for {text:?}");
+        ensure!(gateway_mac(&real)? == "00:00:5e:00:01:34", "the inside instance's virtual MAC");
+        real.run_ok(&["ping", "-c1", "-W2", GATEWAY])?;
+        real.run_ok(&["ping", "-c1", "-W2", "192.0.2.100"]).map(drop)
+    };
+    says("by the first")?;
     two.first.kill();
     two.second_is_master()?;
-    real.run_ok(&["ping", "-c1", "-W2", GATEWAY])?;
-    Ok(())
+    says("by the second")?;
+    two.first.restart()?;
+    two.first_is_master()?;
+    says("by the first again")
 }

@@ -76,7 +76,9 @@ fn group(last: u8, port: u16) -> SockAddr {
 fn rubbish_at_every_socket_changes_nothing() -> Result<()> {
     let count: u64 = std::env::var("VIADUCT_HOSTILE").map_or(Ok(2000), |count| count.parse())?;
     let key = "hmac_key = \"0123456789abcdef0123456789abcdef\"\n";
-    let scene = Scene::with("hostile", |_| String::new(), key)?;
+    let interval = "advert_interval = \"100ms\"\n";
+    let signed = |config: String| config.replace(interval, &format!("{interval}{key}"));
+    let scene = Scene::with("hostile", |_| String::new(), signed)?;
     let attacker = scene.pair.lab().host("attacker")?;
     attacker.attach(&scene.pair.networks[0], &["192.0.2.66/24"])?;
     attacker.attach(&scene.pair.networks[2], &["10.8.0.66/24"])?;

@@ -141,7 +141,7 @@ const ALL: Flaws = Flaws { lost: 100, ..MIXED };
 #[test]
 fn no_fault_between_the_directors_loses_a_stream() -> Result<()> {
     let witness = |_| "witnesses = [\"192.0.2.100\"]\n".to_owned();
-    let mut scene = Scene::with("faults", witness, "")?;
+    let mut scene = Scene::with("faults", witness, |config| config)?;
     let link = scene.pair.bad_link(4)?;
     scene.settled()?;
     let islands = ["island1", "island2", "island3"];
@@ -214,7 +214,7 @@ fn a_peer_that_is_silent_on_both_paths_is_fenced() -> Result<()> {
             power.display()
         ),
     };
-    let mut scene = Scene::with("fencing", fence, "")?;
+    let mut scene = Scene::with("fencing", fence, |config| config)?;
     // The sync link alone is no reason.
     let link = &scene.pair.cables[0].link;
     scene.pair.directors[0].unplug(link)?;

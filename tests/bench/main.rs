@@ -4,7 +4,7 @@
 //! `cargo bench -p viaduct --bench traffic`, as root, takes a few minutes. Words choose sections:
 //!
 //! ```text
-//! cargo bench -p viaduct --bench traffic -- [packets] [tcp] [latency] [start] [guest]
+//! cargo bench -p viaduct --bench traffic -- [packets] [tcp] [latency] [start] [guest] [pair]
 //!                                           [--rounds N] [--seconds N] [--record]
 //! ```
 //!
@@ -19,6 +19,7 @@ mod chart;
 mod guest;
 mod latency;
 mod packets;
+mod pair;
 mod report;
 mod start;
 mod tcp;
@@ -46,6 +47,7 @@ const SECTIONS: &[(&str, Section)] = &[
     ("latency", latency::measure),
     ("start", start::measure),
     ("guest", guest::measure),
+    ("pair", pair::measure),
 ];
 
 fn main() -> Result<()> {

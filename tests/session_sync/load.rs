@@ -75,8 +75,12 @@ pub struct Scene {
 }
 
 impl Scene {
-    /// Builds the scene; `more` goes into each director's `[peer]`, `vrrp` into each instance.
-    pub fn with(name: &str, more: impl Fn(usize) -> String, vrrp: &str) -> Result<Self> {
+    /// Builds the scene; `more` goes into each director's `[peer]`, `edit` sees the whole document.
+    pub fn with(
+        name: &str,
+        more: impl Fn(usize) -> String,
+        edit: impl Fn(String) -> String,
+    ) -> Result<Self> {
         let pair = Pair::new(name, 4)?;
         let serve =
             |real: usize, port: u16| Backend::lines(&pair.reals[real], &format!("[::]:{port}"));
@@ -96,9 +100,7 @@ impl Scene {
         let start = |number: usize| {
             let config =
                 pair.config(number, &format!("{}{}{SERVICES}", Pair::peer(number), more(number)));
-            let instance = "advert_interval = \"100ms\"\n";
-            let config = config.replace(instance, &format!("{instance}{vrrp}"));
-            Director::start(&pair.directors[number], Path::new(BINARY), Some(&config))
+            Director::start(&pair.directors[number], Path::new(BINARY), Some(&edit(config)))
         };
         let (first, second) = (start(0)?, start(1)?);
         let code = first.viaduct(&["pair"])?;
@@ -232,8 +234,12 @@ impl Load {
 
     /// The longest wait of any stream since the last call, in milliseconds.
     pub fn gap(&self) -> u64 {
-        let gaps = self.streams.iter().map(|stream| stream.gap.swap(0, Ordering::Relaxed));
-        gaps.max().unwrap_or(0)
+        self.gaps().into_iter().max().unwrap_or(0)
+    }
+
+    /// The longest wait of each stream, those through NAT first, then DR, then the tunnel.
+    pub fn gaps(&self) -> Vec<u64> {
+        self.streams.iter().map(|stream| stream.gap.swap(0, Ordering::Relaxed)).collect()
     }
 
     /// How many streams were opened, and why some were lost.

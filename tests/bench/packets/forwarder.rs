@@ -108,7 +108,7 @@ pub fn config(backend: &str) -> String {
 }
 
 /// Threads of a process whose name starts so.
-fn tasks(process: u32, start: &str) -> Vec<i32> {
+pub fn tasks(process: u32, start: &str) -> Vec<i32> {
     let folder = format!("/proc/{process}/task");
     let tasks = fs::read_dir(folder).into_iter().flatten().flatten();
     let named = tasks.filter(|task| {
