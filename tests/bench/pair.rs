@@ -229,7 +229,7 @@ fn drop_all(host: &Host) -> Result<()> {
     host.run_ok(&["nft", SINK]).map(drop)
 }
 
-const SINK: &str = "table ip bench { counter sink { }; chain all { \
+const SINK: &str = "table ip bench { counter sink { }; chain early { \
      type filter hook prerouting priority -300; \
      tcp dport 9000 counter name sink drop; udp dport 9001 counter name sink drop; }; }";
 

@@ -172,7 +172,19 @@ impl Program {
         self.asm.store_value(Half, R10, KEY + 10, 0);
         self.lookup(self.maps.macs, KEY);
         self.asm.jump_if(R0, Equal, 0, self.host);
+        match self.hook {
+            // A master's virtual address is the gateway of others, whose packets the host routes.
+            Hook::Ingress | Hook::LegacyIngress(_) => self.address_to_host(),
+            Hook::Tap | Hook::Xdp(_) => {}
+        }
         self.asm.place(addressed);
+    }
+
+    /// The host's stack takes the frame whatever its Ethernet destination, if it is given it.
+    fn address_to_host(&mut self) {
+        self.asm.copy(R1, R6);
+        self.asm.set(R2, 0);
+        self.asm.call(SKB_CHANGE_TYPE);
     }
 
     /// A frame that the dataplane gave back: the tap does not take it again, and at ingress it
@@ -183,9 +195,7 @@ impl Program {
             Hook::Ingress | Hook::LegacyIngress(_) => {
                 self.asm.set(R2, 0);
                 self.asm.store(Word, R6, SKB_MARK, R2);
-                self.asm.copy(R1, R6);
-                self.asm.set(R2, 0);
-                self.asm.call(SKB_CHANGE_TYPE);
+                self.address_to_host();
                 self.asm.set(R0, TC_NEXT);
             }
             Hook::Xdp(_) => self.asm.set(R0, XDP_PASS),
