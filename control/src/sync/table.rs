@@ -124,8 +124,8 @@ impl Sink for Table {
 #[derive(Debug)]
 pub struct Harvest {
     dataplane: Arc<Dataplane>,
-    /// For each slot, when its connection is told again; 0 when it was never told.
-    due: Vec<u32>,
+    /// For each slot, what the peer has of it.
+    copies: Vec<Copied>,
     looked: Tick,
 }
 
@@ -134,7 +134,7 @@ impl Harvest {
     pub fn new(dataplane: Arc<Dataplane>, now: Tick) -> Self {
         let slots = dataplane.director().connections().capacity() + 1;
         dataplane.director().connections().note_changes(true);
-        Self { dataplane, due: vec![0; slots], looked: now }
+        Self { dataplane, copies: vec![Copied::default(); slots], looked: now }
     }
 
     /// Everything to be told now.
@@ -153,24 +153,24 @@ impl Harvest {
     }
 
     fn change(&mut self, director: &Director, slot: Slot, now: Tick) -> Option<Change> {
-        let due = self.due.get_mut(slot.0 as usize)?;
+        let copy = self.copies.get_mut(slot.0 as usize)?;
         match director.connections().look_at_changed(slot, director.reals(), now)? {
             Seen::Live(info) => {
                 // A connection that closes before it was ever told is not worth a word.
                 let closing = !is_template(&info) && info.meta.flags.has(Flags::INACTIVE);
-                let short = info.meta.protocol == 6 && closing && *due == 0;
+                let short = info.meta.protocol == 6 && closing && !copy.exists();
                 if short || !is_told(director, &info) {
                     return None;
                 }
-                *due = again(&info, now);
+                *copy = Copied::told(&info, now);
                 Some(Change::Update(connection(&info)))
             }
             Seen::Ended(tuple, template) => {
-                let was_told = std::mem::take(due) != 0;
+                let copy = std::mem::take(copy);
                 let endpoint = |address: dataplane::packet_path::Address, port| {
                     SocketAddr::new(address.ip(), port)
                 };
-                was_told.then(|| {
+                (copy.exists() && !copy.ends_by_itself(now)).then(|| {
                     Change::Close(Key {
                         protocol: tuple.protocol,
                         template,
@@ -184,8 +184,8 @@ impl Harvest {
 
     fn refresh(&mut self, director: &Director, now: Tick, changes: &mut Vec<Change>) {
         let most = changes.len() + MOST_REFRESHED;
-        for (slot, due) in (0u32..).zip(&mut self.due) {
-            if *due == 0 || !Tick(*due).is_due(now) {
+        for (slot, copy) in (0u32..).zip(&mut self.copies) {
+            if !copy.exists() || !Tick(copy.due).is_due(now) {
                 continue;
             }
             if changes.len() >= most {
@@ -193,15 +193,56 @@ impl Harvest {
             }
             let info = director.connections().info(Slot(slot), director.reals(), now);
             match info.filter(|info| is_awake(director, info)) {
+                Some(info) if copy.outlives(info.remaining, now) => copy.look_later(now),
                 Some(info) => {
-                    *due = again(&info, now);
+                    *copy = Copied::told(&info, now);
                     changes.push(Change::Update(connection(&info)));
                 }
-                None => *due = 0,
+                None => *copy = Copied::default(),
             }
         }
     }
 }
+
+/// When the peer's copy of a connection needs a look, and when it ends if nothing more is said.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Copied {
+    /// A tick, or 0: there is no copy.
+    due: u32,
+    expires: u32,
+}
+
+impl Copied {
+    fn told(info: &ConnectionInfo, now: Tick) -> Self {
+        Self { due: again(info, now), expires: now.after(info.remaining).0 }
+    }
+
+    const fn exists(self) -> bool {
+        self.due != 0
+    }
+
+    /// The copy is as good as gone: nothing has to be said of the end.
+    const fn ends_by_itself(self, now: Tick) -> bool {
+        Tick(self.expires).is_due(now.after(MOMENT))
+    }
+
+    /// No packet has come since it was told, so the copy ends when the connection does.
+    const fn outlives(self, remaining: Ticks, now: Tick) -> bool {
+        now.after(remaining).is_due(Tick(self.expires).after(MOMENT))
+    }
+
+    /// Halfway to the copy's end.
+    fn look_later(&mut self, now: Tick) {
+        let half = Ticks(Tick(self.expires).remaining(now).0 / 2);
+        self.due = now.after(half.max(LEAST)).0.max(1);
+    }
+}
+
+/// Clocks of two nodes and the way between them are as exact as this.
+const MOMENT: Ticks = Ticks(2 * PER_SECOND);
+
+/// Between two looks at one connection.
+const LEAST: Ticks = Ticks(5 * PER_SECOND);
 
 impl Drop for Harvest {
     fn drop(&mut self) {
@@ -214,7 +255,7 @@ impl Drop for Harvest {
 fn again(info: &ConnectionInfo, now: Tick) -> u32 {
     let third = info.timeout.0 / 3;
     let spread = (third / 4).saturating_mul(info.slot.0 % 64) / 64;
-    let span = (third - spread.min(third)).max(5 * PER_SECOND);
+    let span = (third - spread.min(third)).max(LEAST.0);
     now.after(Ticks(span)).0.max(1)
 }
 
@@ -308,5 +349,39 @@ fn told(connection: &Connection) -> Told {
         flags: set.fold(Flags::default(), |flags, (_, flag)| flags.with(*flag)),
         timeout: connection.timeout,
         remaining: connection.remaining,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn seconds(seconds: u32) -> Ticks {
+        Ticks::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_copy_of_an_idle_connection_is_looked_at_but_not_told_again() {
+        for start in [Tick(1), Tick(u32::MAX - 1000)] {
+            let mut copy = Copied { due: 1, expires: start.after(seconds(900)).0 };
+            let mut now = start.after(seconds(300));
+            for _ in 0..4 {
+                let left = Tick(copy.expires).remaining(now);
+                assert!(copy.outlives(left, now), "idle");
+                assert!(!copy.outlives(Ticks(left.0 + 10 * PER_SECOND), now), "a packet came");
+                copy.look_later(now);
+                assert!(!Tick(copy.due).is_due(now));
+                assert!(Tick(copy.due).is_due(Tick(copy.expires)), "before the copy ends");
+                now = Tick(copy.due);
+            }
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_connection_is_told_unless_its_copy_ends_by_itself() {
+        let now = Tick(5000);
+        let ends = |left| Copied { due: 1, expires: now.after(left).0 }.ends_by_itself(now);
+        assert!(ends(Ticks(0)) && ends(seconds(1)));
+        assert!(!ends(seconds(60)), "killed, or its slot was needed");
     }
 }
