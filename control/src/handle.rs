@@ -1,17 +1,19 @@
 //! Everything that console may call.
 
+mod pair;
+
 use crate::engine::{
     Ask, Keeper, Mastership, Message, Outcome, Refusal, Replication, State, Ticket, orders,
 };
-use crate::events::{Choice, Event, Packets, Record};
+use crate::events::{Event, Packets, Record};
 use crate::health::task::{CheckView, Checker};
 use crate::ipvs;
 use crate::model::Document;
 use crate::store::{Backup, Revision, RevisionInfo, StoreError};
 use crate::time::{TimeKeeper, TimeView};
 use crate::view::{
-    Chosen, ConfigurationsView, ConnectionFilter, ConnectionView, ConnectionsView, DropView,
-    ExplanationView, InterfaceView, ServiceView, StatusView, SyncView, VrrpView,
+    Chosen, ConnectionFilter, ConnectionView, ConnectionsView, DropView, ExplanationView,
+    InterfaceView, ServiceView, StatusView,
 };
 use arc_swap::ArcSwap;
 use dataplane::packet_path::View;
@@ -347,66 +349,6 @@ impl Handle {
     /// When the engine has ended.
     pub async fn clocks(&self) -> Result<TimeView, Refusal> {
         self.clocks.look().await.ok_or_else(ended)
-    }
-
-    /// The VRRP instances as they stand.
-    pub fn vrrp(&self) -> Vec<VrrpView> {
-        let document = &self.snapshot().document;
-        VrrpView::all(document, &self.mastership.status(), crate::vrrp::task::clock())
-    }
-
-    /// How the link to the other director stands, and what is shared over it.
-    ///
-    /// # Errors
-    /// When the engine has ended.
-    pub async fn sync(&self) -> Result<SyncView, Refusal> {
-        let compared = self.query(|state, _| ConfigurationsView::of(state)).await?;
-        Ok(SyncView { configuration: compared.compare(), ..self.replication.view() })
-    }
-
-    /// Settles a conflict between the two directors' configurations.
-    ///
-    /// # Errors
-    /// When there is none, or what is chosen does not fit or cannot be stored.
-    pub async fn keep(
-        &self,
-        choice: Choice,
-        author: &str,
-    ) -> Result<Option<RevisionInfo>, Refusal> {
-        let author = author.to_owned();
-        let outcome = self.ask(move |ticket| Event::ConflictSettled { ticket, choice, author });
-        Ok(revision_of(outcome.await?))
-    }
-
-    /// Waits for the other director to be paired by the code that this returns.
-    ///
-    /// # Errors
-    /// When the configuration names no peer, or there is no link to it.
-    pub async fn pair(&self) -> Result<String, Refusal> {
-        self.replication.pair().await
-    }
-
-    /// Pairs with the other director by the code that it shows. Its key.
-    ///
-    /// # Errors
-    /// When it cannot be reached or refuses.
-    pub async fn join(&self, code: &str) -> Result<String, Refusal> {
-        self.replication.join(code).await
-    }
-
-    /// Gives mastership of one VRRP instance and its group, or of all, to the other node.
-    ///
-    /// # Errors
-    /// When there is no such instance, or VRRP does not run.
-    pub fn failover(&self, instance: Option<&str>) -> Result<(), Refusal> {
-        let known = self.mastership.status();
-        if let Some(name) = instance
-            && !known.iter().any(|status| status.name == name)
-        {
-            return Err(Refusal::NoInstance(name.to_owned()));
-        }
-        let resigned = self.mastership.resign(instance.map(str::to_owned));
-        resigned.map_err(|error| Refusal::Unavailable(error.to_string()))
     }
 
     /// Has the checks read their certificate files anew.

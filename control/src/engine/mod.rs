@@ -18,6 +18,7 @@ mod mastership;
 mod moment;
 mod packets;
 mod ports;
+mod remembered;
 mod replication;
 mod run;
 mod running;
@@ -36,8 +37,9 @@ pub use mastership::Mastership;
 pub use moment::Moment;
 pub use packets::{connection, page};
 pub use ports::{Place, PortChanges, PortStatus, Ports};
+pub use remembered::{orders, remember_file};
 pub use replication::Replication;
-pub use run::{Ask, GivenFile, Running, Settings, StartError, orders, remember_file, start};
+pub use run::{Ask, GivenFile, Running, Settings, StartError, start};
 pub use running::RunningView;
 pub use sharing::{LINEAGE_MARK, Order, Sharing, Taking};
 pub use state::{

@@ -2,26 +2,24 @@
 
 use super::mastership::{self, Mastership};
 use super::packets::Workers;
+use super::remembered::{open_store, remembered, sharing, sized};
 use super::replication::{self, Replication};
 use super::world::{Listening, World, with_causes};
-use super::{
-    Keeper, LINEAGE_MARK, Message, Moment, Order, Outcome, Ports, Sharing, State, Ticket, Trial,
-};
+use super::{Keeper, Message, Moment, Outcome, Ports, State, Ticket};
 use super::{alerting, checks, claims, clocks, evidence, kernel_sync, sorry};
-use crate::compile::RealKey;
-use crate::events::{Event, Record, Senses, Severity, decide, real_key_of};
+use crate::events::{Event, Senses, Severity, decide};
 use crate::handle::{Handle, Snapshot};
 use crate::health::task::Checker;
 use crate::host::{HostError, HostState, Stack, Watch, stack};
 use crate::ipvs;
 use crate::model::Document;
-use crate::store::{Change, Draft, Found, Standing, Store, StoreError, Tree};
+use crate::store::StoreError;
 use crate::time::TimeKeeper;
 use arc_swap::ArcSwap;
 use dataplane::io::steer::Steering;
 use dataplane::packet_path::{Capacity, Notice};
 use dataplane::worker::Dataplane;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -41,9 +39,6 @@ const ENDING: Duration = Duration::from_secs(10);
 
 /// How long the last changes have to reach the other director.
 const FAREWELL: Duration = Duration::from_millis(50);
-
-/// Records read back at start, for `show events`.
-const RECENT: usize = 2000;
 
 /// What the engine is started with.
 #[derive(Clone, Debug)]
@@ -69,9 +64,6 @@ pub struct GivenFile {
     /// Its name, for the history.
     pub name: String,
 }
-
-/// Where the store remembers the last configuration file.
-const FILE_MARK: &[u8] = b"configuration-file";
 
 /// Why the engine does not start.
 #[derive(Debug, thiserror::Error)]
@@ -108,14 +100,12 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     let started = clock();
     let path = settings.state.clone();
     let file = settings.file;
-    let opened = tokio::task::spawn_blocking(move || open_store(&path, file));
+    let now = unix_now();
+    let opened = tokio::task::spawn_blocking(move || open_store(&path, file, now));
     let (store, mut found) = opened.await.map_err(|_| StoreError::Closed)??;
     let capacity = sized(settings.capacity, &found);
     let mut state = remembered(&store, &found, capacity, unix_now());
-    state.sharing = sharing(&store, settings.host.clone())?;
-    let drained = state.maintenance.values().map(|drain| drain.stamp);
-    let stamps = drained.chain(state.put_back.values().copied());
-    state.sharing.stamp = stamps.max().unwrap_or_default();
+    state.sharing = sharing(&store, &state, settings.host.clone())?;
 
     let stop = CancellationToken::new();
     let (host_watch, host) = Watch::start(stop.clone()).await?;
@@ -232,118 +222,6 @@ async fn link_to_host(
     let (stack, ports, routes) = stack::open(Ports::STACK, dataplane.workers(), stop).await?;
     dataplane.attach(stack.port, ports);
     Ok((stack, routes))
-}
-
-/// Opens the store and commits the configuration file, if it is a new one.
-fn open_store(
-    path: &std::path::Path,
-    file: Option<GivenFile>,
-) -> Result<(Store, Found), StoreError> {
-    let now = unix_now().as_secs();
-    let (mut store, mut found) = Store::open(path, now)?;
-    let Some(file) = file else { return Ok((store, found)) };
-    let known = store.records().read(Tree::Marks, FILE_MARK)?;
-    if known.as_deref() == Some(file.text.as_bytes()) && found.document.is_some() {
-        return Ok((store, found));
-    }
-    let document = Arc::new(file.document);
-    if found.document.as_ref() != Some(&document) {
-        let comment = format!("configuration file {}", file.name);
-        let draft = Draft { author: "viaduct run".to_owned(), comment, confirm_within: None };
-        let revision = store.commit(&document, &draft, now)?;
-        found.revision = revision.number;
-        found.document = Some(document);
-        found.unconfirmed = None;
-    }
-    store.records().write(&[file_mark(&file.text)])?;
-    Ok((store, found))
-}
-
-fn file_mark(text: &str) -> Change {
-    let value = text.as_bytes().to_vec();
-    Change::Put { tree: Tree::Marks, key: FILE_MARK.to_vec(), value }
-}
-
-/// Remembers a configuration file that was applied while the daemon ran.
-///
-/// # Errors
-/// When the store does not take it; then the file is applied again at the next start.
-pub async fn remember_file(keeper: &Keeper, text: &str) -> Result<(), StoreError> {
-    let mark = file_mark(text);
-    keeper.with(move |store| store.records().write(&[mark])).await?
-}
-
-/// What the document says about sizes, over what the caller asks for.
-fn sized(mut capacity: Capacity, found: &Found) -> Capacity {
-    let Some(document) = &found.document else { return capacity };
-    if let Some(connections) = document.node.connections {
-        capacity.connections = usize::try_from(connections).unwrap_or(usize::MAX);
-    }
-    if let Some(workers) = document.node.workers {
-        capacity.workers = usize::from(workers);
-    }
-    capacity
-}
-
-/// The last orders to drain real servers or put them back, as the store remembers them.
-pub fn orders(store: &Store, document: &Document) -> BTreeMap<RealKey, Order> {
-    let mut orders = BTreeMap::new();
-    let read = store.records().each(Tree::Maintenance, &mut |key, value| {
-        let key = real_key_of(document, key);
-        if let (Some(key), Ok(order)) = (key, serde_json::from_slice(value)) {
-            orders.insert(key, order);
-        }
-    });
-    if let Err(error) = read {
-        tracing::error!(%error, "drained servers are not known");
-    }
-    orders
-}
-
-/// The state as the store remembers it.
-fn remembered(store: &Store, found: &Found, capacity: Capacity, now: Duration) -> State {
-    let mut recent = VecDeque::new();
-    for (_, value) in store.records().last(Tree::Events, RECENT).unwrap_or_default() {
-        if let Ok(record) = serde_json::from_slice::<Record>(&value) {
-            recent.push_front(Arc::new(record));
-        }
-    }
-    let document = found.document.clone().unwrap_or_default();
-    let mut maintenance = BTreeMap::new();
-    let mut put_back = BTreeMap::new();
-    for (key, order) in orders(store, &document) {
-        match order {
-            Order::Drained(drain) => drop(maintenance.insert(key, drain)),
-            Order::PutBack { put_back: stamp } => drop(put_back.insert(key, stamp)),
-        }
-    }
-    let mut state = State::new(found, store.history().to_vec(), maintenance, recent, capacity);
-    state.put_back = put_back;
-    state.trial = found.unconfirmed.as_ref().and_then(|info| {
-        let Standing::Unconfirmed { until, within } = info.standing else { return None };
-        // A clock that was set back must not make the trial longer than it was to be.
-        let left = until.saturating_sub(now.as_secs()).min(within);
-        let fallback = match info.number.checked_sub(1) {
-            Some(before @ 1..) => store.revision(before).ok()?.document().ok()?,
-            Some(0) | None => Document::default(),
-        };
-        Some(Trial {
-            revision: info.number,
-            until: Duration::from_secs(left),
-            fallback: Arc::new(fallback),
-            ending: false,
-        })
-    });
-    state
-}
-
-/// What is known of the configuration that is shared with the other director.
-fn sharing(store: &Store, host: String) -> std::io::Result<Sharing> {
-    let mut writer = [0; 8];
-    getrandom::fill(&mut writer).map_err(|_| std::io::Error::other("no random numbers"))?;
-    let mark = store.records().read(Tree::Marks, LINEAGE_MARK).ok().flatten();
-    let lineage = mark.and_then(|bytes| Sharing::read(&bytes));
-    Ok(Sharing::new(host, u64::from_le_bytes(writer), lineage))
 }
 
 /// What the packet path wants goes to the loop by a thread of its own, because its channel is one

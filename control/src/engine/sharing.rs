@@ -38,8 +38,10 @@ pub struct Sharing {
     pub stamp: u64,
     /// This director's name, where the document gives none.
     pub host: String,
-    writer: u64,
-    number: u64,
+    /// Of the changes made in this run.
+    pub(super) writer: u64,
+    /// How many there were.
+    pub(super) number: u64,
 }
 
 /// An operator's last order about a real server, as the store keeps it.

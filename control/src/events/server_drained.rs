@@ -120,6 +120,9 @@ pub(super) fn restored(
         keep(state, key, order, out);
         tell(state, key, out);
     }
+    // What the backup said of it was of another time.
+    let lineage = state.sharing.remembered();
+    out.extend(lineage.map(|bytes| Action::Store(StoreCommand::Lineage(bytes))));
     super::real_changed::republish(state, senses, out);
 }
 

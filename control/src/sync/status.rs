@@ -260,6 +260,27 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
+    fn being_caught_up_ends_with_the_link_and_when_everything_is_asked_for_again() {
+        let now = crate::sync::task::clock();
+        let shared = Shared::new(now, true);
+        let hello =
+            Hello { versions: (1, 2), node: String::new(), boot: 0, program: String::new() };
+        shared.set_up(&hello, now);
+        assert!(!shared.is_caught_up());
+        shared.set_caught_up(true);
+        assert!(shared.is_caught_up());
+        shared.set_down("cut".to_owned(), now);
+        assert!(!shared.is_caught_up() && shared.status().caught_up, "still what it once had");
+        shared.set_up(&hello, now);
+        assert!(!shared.is_caught_up(), "nothing has come by this link");
+        shared.set_caught_up(true);
+        shared.ask_again();
+        assert!(!shared.is_caught_up());
+        shared.has_asked_again();
+        assert!(!shared.is_caught_up() && !shared.is_asked_again());
+    }
+
+    #[test]
     fn the_clock_offset_is_measured_to_half_the_round_trip() {
         // The peer is 1000 ahead; 30 there, 10 answering, 50 back.
         let pong = Pong { sent: 0, received: 1030, answered: 1040 };

@@ -183,6 +183,13 @@ impl World {
         arrived
     }
 
+    /// The receiver wants everything again, and the sender hears of it.
+    fn again(&mut self) {
+        if let Some(Answer::Resync { epoch }) = self.receiver.again() {
+            self.sender.on_resync(epoch);
+        }
+    }
+
     /// The network is good again; everything gets through in bounded time.
     fn settle(&mut self) {
         self.faults = 0;
@@ -304,8 +311,30 @@ fn what_ended_while_the_link_was_down_is_forgotten_by_the_snapshot() {
     assert_eq!(world.backup.rows.len(), 50);
 }
 
+#[test]
+fn what_could_not_be_taken_in_is_told_again_on_request() {
+    let mut world = World::new(Limits::default(), 1, 0);
+    (0..5000).for_each(|number| world.change(number, Some(1)));
+    world.run(100_000);
+    let key = connection(7, 1).key;
+    world.backup.rows.remove(&key);
+    world.again();
+    assert!(!world.receiver.is_caught_up());
+    assert_eq!(world.receiver.again(), None, "once is enough");
+    world.settle();
+    assert!(world.backup.rows == world.master.rows);
+    // In the midst of a snapshot its end is not the end.
+    world.again();
+    world.run(2);
+    world.backup.rows.remove(&key);
+    world.again();
+    world.settle();
+    assert!(world.backup.rows == world.master.rows);
+}
+
 #[derive(Clone, Debug)]
 enum Deed {
+    Again,
     Change(u32, Option<u8>),
     Run(usize),
     Reconnect,
@@ -318,6 +347,7 @@ fn deed() -> impl Strategy<Value = Deed> {
         10 => (0usize..6).prop_map(Deed::Run),
         1 => Just(Deed::Reconnect),
         1 => Just(Deed::Lost),
+        1 => Just(Deed::Again),
     ]
 }
 
@@ -341,6 +371,7 @@ proptest! {
                     world.sender.connected();
                 }
                 Deed::Lost => world.sender.resync(),
+                Deed::Again => world.again(),
             }
         }
         world.settle();

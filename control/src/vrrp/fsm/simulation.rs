@@ -5,6 +5,7 @@ use super::*;
 use proptest::prelude::*;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::net::IpAddr;
 
 const INTERVAL: Duration = Duration::from_millis(100);
 

@@ -1,5 +1,6 @@
 use super::*;
 use proptest::prelude::*;
+use std::net::IpAddr;
 
 const SECOND: Duration = Duration::from_secs(1);
 const LOW: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
