@@ -1,16 +1,18 @@
 //! The master is killed under load, again and again: every established stream goes on through the
 //! other director, under NAT, direct routing and tunnelling, and once more when the old master is
-//! back. UDP flows and persistence survive too.
+//! back. UDP flows, persistence and FTP sessions survive too.
 //!
 //! The load is streams that echo lines, which show the gap, and what people do: bulk data, downloads,
 //! short requests. `VIADUCT_ROUNDS` says how often; 2 by default.
 
+#[path = "session_sync/ftp.rs"]
+mod ftp;
 #[path = "session_sync/load.rs"]
 mod load;
 #[path = "session_sync/programs.rs"]
 mod programs;
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
@@ -203,4 +205,31 @@ fn udp_flows_and_persistence_stay_with_their_real_server() -> Result<()> {
     scene.settled()?;
     ensure!(who()? == before, "after its return");
     Ok(())
+}
+
+/// The director writes its VIP into the replies of an FTP server, which shifts the sequence numbers of
+/// the control connection from then on; the other director has to go on with the same shift.
+#[test]
+fn an_ftp_session_and_its_transfer_survive_the_death_and_the_return_of_the_master() -> Result<()> {
+    let mut scene = Scene::with("ftp", |_| ftp::SERVICE.to_owned(), |config| config)?;
+    let _server = harness::peers::vsftpd(&scene.pair.reals[0])?;
+    let mut session = ftp::Session::open(&scene.pair.client)?;
+    ensure!(session.fetch("who")? == "real1\n");
+    let mut upload = session.store("in/upload")?;
+    let piece = vec![b'v'; 100_000];
+    upload.write_all(&piece)?;
+    wait::pause(Duration::from_millis(300));
+    scene.first.kill();
+    until(&scene.second, "vrrp", |vrrp| all(vrrp, "master"))?;
+    upload.write_all(&piece)?;
+    drop(upload);
+    session.expect("226")?;
+    let arrived = scene.pair.reals[0].directory().join("ftp/root/in/upload");
+    ensure!(std::fs::metadata(arrived)?.len() == 2 * piece.len() as u64);
+    ensure!(session.fetch("who")? == "real1\n", "a new transfer at the new master");
+    scene.first.restart()?;
+    scene.settled()?;
+    ensure!(session.fetch("who")? == "real1\n", "after the return of the old one");
+    session.say("QUIT")?;
+    session.expect("221")
 }

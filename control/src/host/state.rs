@@ -1,6 +1,6 @@
 //! The picture of the host.
 
-use dataplane::table::{Mac, Prefix};
+use dataplane::table::{Mac, Prefix, route_rank, source_among};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -91,7 +91,7 @@ impl HostState {
     /// The route that the host would take.
     pub(crate) fn route_to(&self, destination: &IpAddr) -> Option<&Route> {
         let fitting = self.routes.iter().filter(|route| route.prefix.contains(destination));
-        fitting.min_by_key(|route| (std::cmp::Reverse(route.prefix.length), route.metric))
+        fitting.min_by_key(|route| route_rank(&route.prefix, route.metric))
     }
 
     /// Interface and neighbour by which the host would send to `destination`.
@@ -104,16 +104,11 @@ impl HostState {
     /// the first address of the interface, those of its subnet before others.
     pub fn source_for(&self, destination: &IpAddr) -> Option<IpAddr> {
         let route = self.route_to(destination)?;
-        if route.source.is_some() {
-            return route.source;
-        }
-        let link = route.link?;
         let next = route.via.unwrap_or(*destination);
-        let own = self.addresses.iter().filter(|address| address.link == link);
-        own.map(|address| address.prefix)
-            .filter(|prefix| prefix.address.is_ipv4() == destination.is_ipv4())
-            .min_by_key(|prefix| !prefix.contains(&next))
-            .map(|prefix| prefix.address)
+        let own = self.addresses.iter().filter(|address| route.link == Some(address.link));
+        route
+            .source
+            .or_else(|| source_among(own.map(|address| &address.prefix), destination, &next))
     }
 
     /// Every Ethernet interface that is no part of another one, by name.

@@ -11,6 +11,7 @@ pub mod policy;
 pub mod table;
 pub mod task;
 
+use dataplane::packet_path::sequence;
 use std::net::IpAddr;
 
 /// Bits of a record's flags, numbered as on the wire.
@@ -85,6 +86,32 @@ pub struct Shifts {
     pub inbound: Shift,
     /// Real server to client.
     pub outbound: Shift,
+}
+
+impl From<sequence::Shift> for Shift {
+    fn from(shift: sequence::Shift) -> Self {
+        let sequence::Shift { start, previous, delta } = shift;
+        Self { start, delta: delta.cast_unsigned(), previous: previous.cast_unsigned() }
+    }
+}
+
+impl From<Shift> for sequence::Shift {
+    fn from(shift: Shift) -> Self {
+        let Shift { start, delta, previous } = shift;
+        Self { start, previous: previous.cast_signed(), delta: delta.cast_signed() }
+    }
+}
+
+impl From<sequence::Shifts> for Shifts {
+    fn from(shifts: sequence::Shifts) -> Self {
+        Self { inbound: shifts.inbound.into(), outbound: shifts.outbound.into() }
+    }
+}
+
+impl From<Shifts> for sequence::Shifts {
+    fn from(shifts: Shifts) -> Self {
+        Self { inbound: shifts.inbound.into(), outbound: shifts.outbound.into() }
+    }
 }
 
 /// What a persistence engine adds to a template.

@@ -2,6 +2,7 @@
 
 use super::policy::{Memory, Policy, Seen};
 use super::{Flags, Record};
+use dataplane::packet_path::Director;
 use dataplane::packet_path::adopt::Told;
 use dataplane::packet_path::connections::{self, ConnectionInfo, Slot, Tuple, Via};
 use dataplane::tick::{Tick, Ticks};
@@ -43,7 +44,7 @@ impl Walk {
             let page = dataplane.connections(cursor, PAGE);
             for info in &page.connections {
                 if self.wants(info, now)
-                    && let Some(record) = record(info)
+                    && let Some(record) = record(dataplane.director(), info)
                 {
                     each(record);
                 }
@@ -92,7 +93,7 @@ impl Walk {
 }
 
 /// A connection as a record; `None` for methods that the kernel does not have.
-pub fn record(info: &ConnectionInfo) -> Option<Record> {
+pub fn record(director: &Director, info: &ConnectionInfo) -> Option<Record> {
     let own = info.meta.flags;
     let method = match info.meta.via {
         Via::Nat => 0,
@@ -121,7 +122,7 @@ pub fn record(info: &ConnectionInfo) -> Option<Record> {
         real_port: info.real_port,
         mark: 0,
         timeout: info.timeout.as_secs(),
-        shifts: None,
+        shifts: director.shifts(info).map(Into::into),
         engine: None,
     })
 }
@@ -178,6 +179,7 @@ pub fn told(record: &Record) -> Option<Told> {
         flags,
         timeout,
         remaining: timeout,
+        shifts: record.shifts.map(Into::into),
     })
 }
 

@@ -83,7 +83,10 @@ impl Source for Table {
         let page = self.dataplane.connections(from, limit);
         let director = self.dataplane.director();
         let told = page.connections.iter().filter(|info| is_told(director, info));
-        Page { connections: told.map(connection).collect(), next: page.next.map(u64::from) }
+        Page {
+            connections: told.map(|info| connection(director, info)).collect(),
+            next: page.next.map(u64::from),
+        }
     }
 }
 
@@ -163,7 +166,7 @@ impl Harvest {
                     return None;
                 }
                 *copy = Copied::told(&info, now);
-                Some(Change::Update(connection(&info)))
+                Some(Change::Update(connection(director, &info)))
             }
             Seen::Ended(tuple, template) => {
                 let copy = std::mem::take(copy);
@@ -196,7 +199,7 @@ impl Harvest {
                 Some(info) if copy.outlives(info.remaining, now) => copy.look_later(now),
                 Some(info) => {
                     *copy = Copied::told(&info, now);
-                    changes.push(Change::Update(connection(&info)));
+                    changes.push(Change::Update(connection(director, &info)));
                 }
                 None => *copy = Copied::default(),
             }
@@ -290,7 +293,7 @@ fn is_told(director: &Director, info: &ConnectionInfo) -> bool {
 }
 
 /// A connection as peers tell it.
-pub fn connection(info: &ConnectionInfo) -> Connection {
+pub fn connection(director: &Director, info: &ConnectionInfo) -> Connection {
     let flags = info.meta.flags;
     Connection {
         key: Key {
@@ -313,7 +316,7 @@ pub fn connection(info: &ConnectionInfo) -> Connection {
         remaining: info.remaining,
         mark: 0,
         local: info.local.map(|(address, port)| SocketAddr::new(address.ip(), port)),
-        shifts: None,
+        shifts: director.shifts(info).map(Into::into),
     }
 }
 
@@ -349,6 +352,7 @@ fn told(connection: &Connection) -> Told {
         flags: set.fold(Flags::default(), |flags, (_, flag)| flags.with(*flag)),
         timeout: connection.timeout,
         remaining: connection.remaining,
+        shifts: connection.shifts.map(Into::into),
     }
 }
 

@@ -3,15 +3,19 @@
 //! The adopter is one more owner of slots in the connection table, without packets: what it takes in
 //! never waits for a worker, and no worker waits for it.
 
+use super::client_address::Announcement;
 use super::connections::{
     ConnectionInfo, Connections, Direction, Flags, Meta, NewConnection, NotInserted, Owned, Slot,
     Sweeper, Tuple, Via,
 };
+use super::ftp::{self, Session};
 use super::persistence::{mark_of, template_key};
 use super::schedule::Flow;
-use super::{Address, Director};
+use super::sequence::Shifts;
+use super::{Address, Director, PacketPath};
 use crate::table::{Family, Protocol, Real, Service, ServiceKey, ServiceTable};
 use crate::tick::{Tick, Ticks};
+use crate::wire::ip;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -40,6 +44,53 @@ pub struct Told {
     pub timeout: Ticks,
     /// Time left.
     pub remaining: Ticks,
+    /// How its sequence numbers are shifted, if they are.
+    pub shifts: Option<Shifts>,
+}
+
+impl Told {
+    /// A connection of this director.
+    pub fn of(director: &Director, info: &ConnectionInfo) -> Self {
+        Self { shifts: director.shifts(info), ..Self::from(info) }
+    }
+}
+
+impl Director {
+    /// How the sequence numbers of a connection are shifted, if they are.
+    pub fn shifts(&self, info: &ConnectionInfo) -> Option<Shifts> {
+        if !info.meta.flags.has(Flags::SHIFTED) {
+            return None;
+        }
+        let shifts = if PacketPath::is_ftp(info.meta, info.virtual_port) {
+            self.ftp().get(&info.slot)?.shifts()
+        } else {
+            let inbound = self.announcements().get(&info.slot)?.shift();
+            Shifts { inbound, ..Shifts::default() }
+        };
+        (!shifts.is_none()).then_some(shifts)
+    }
+
+    /// Goes on with the shifts that another director began.
+    fn resume_shifts(&self, slot: Slot, shifts: Shifts) {
+        let entry = self.connections().entry(slot);
+        let (meta, [_, virtual_port, ..]) = (entry.meta(), entry.ports());
+        if PacketPath::is_ftp(meta, virtual_port) {
+            self.ftp().insert(slot, Session::resumed(shifts));
+        } else if meta.protocol == ip::TCP && meta.via == Via::FullNat {
+            self.announcements().insert(slot, Announcement::resumed(shifts.inbound));
+        } else {
+            return;
+        }
+        let alive = |meta: Meta| !meta.flags.has(Flags::DEAD);
+        let marked = entry.update_meta(|meta| {
+            alive(meta).then(|| Meta { flags: meta.flags.with(Flags::SHIFTED), ..meta })
+        });
+        if marked.is_err() {
+            // It ended meanwhile, and whoever ended it saw no shifts to forget.
+            self.ftp().remove(&slot);
+            self.announcements().remove(&slot);
+        }
+    }
 }
 
 impl From<&ConnectionInfo> for Told {
@@ -61,6 +112,7 @@ impl From<&ConnectionInfo> for Told {
             flags: allowed(info.meta.flags),
             timeout: info.timeout,
             remaining: info.remaining,
+            shifts: None,
         }
     }
 }
@@ -147,11 +199,20 @@ impl Adopter {
             let [_, _, real_port, _] = entry.ports();
             if entry.real() == real.id && real_port == told.real_port {
                 self.update(slot, told, now);
+                self.resume(slot, told);
                 return Ok(slot);
             }
             self.director.end(slot, now);
         }
-        self.insert(told, service, real, now)
+        let slot = self.insert(told, service, real, now)?;
+        self.resume(slot, told);
+        Ok(slot)
+    }
+
+    fn resume(&self, slot: Slot, told: &Told) {
+        if let Some(shifts) = told.shifts {
+            self.director.resume_shifts(slot, shifts);
+        }
     }
 
     /// Ends a connection that the peer has ended, unless this director is its master.
@@ -313,10 +374,12 @@ fn service_of<'a>(table: &'a ServiceTable, tuple: &Tuple) -> Option<&'a Service>
 fn real_of<'a>(service: &'a Service, told: &Told) -> Option<&'a Real> {
     let mut same = service.reals.iter().filter(|real| real.address == told.real);
     let first = same.next()?;
+    // An FTP server names the ports of data connections as it likes.
+    let is_data = service.key.port() == ftp::CONTROL && told.tuple.destination_port != ftp::CONTROL;
     // Several servers on one address differ by port; one without a port takes them all.
-    std::iter::once(first)
-        .chain(same)
-        .find(|real| real.port == told.real_port || real.port == 0 || told.real_port == 0)
+    std::iter::once(first).chain(same).find(|real| {
+        is_data || real.port == told.real_port || real.port == 0 || told.real_port == 0
+    })
 }
 
 #[cfg(test)]

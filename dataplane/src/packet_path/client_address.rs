@@ -31,6 +31,18 @@ pub(super) struct Announcement {
     arrived: bool,
 }
 
+impl Announcement {
+    /// One that another director made. Should its header not have arrived, the client's first byte
+    /// comes again and brings it along; should it have, the real server has no use for it twice.
+    pub(super) const fn resumed(shift: Shift) -> Self {
+        Self { start: shift.start.wrapping_add(1), shift, arrived: false }
+    }
+
+    pub(super) const fn shift(&self) -> Shift {
+        self.shift
+    }
+}
+
 impl PacketPath {
     /// Whether the real server of a connection is told about its client.
     pub(super) fn announces(view: View<'_>, entry: &Entry) -> bool {
@@ -78,9 +90,7 @@ impl PacketPath {
             let mut shift = Shift::default();
             // From the first byte on: that is, after the SYN.
             shift.grow(sequence, i32::try_from(header.len()).unwrap_or(0));
-            let start = sequence.wrapping_add(1);
-            let announcement = Announcement { start, shift, arrived: false };
-            view.director.announcements().insert(slot, announcement);
+            view.director.announcements().insert(slot, Announcement::resumed(shift));
             let entry = view.director.connections().entry(slot);
             let _ = entry.update_meta(|m| Some(Meta { flags: m.flags.with(Flags::SHIFTED), ..m }));
             return;

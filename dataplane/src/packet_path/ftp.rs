@@ -5,7 +5,7 @@
 use super::connections::{Flags, Meta, NewConnection, Slot, Tuple, Via};
 use super::forward::split;
 use super::parse::Packet;
-use super::sequence::{self, Shift};
+use super::sequence::{self, Shifts};
 use super::states::tcp as state;
 use super::{Address, Direction, Frame, PacketPath, View};
 use crate::tick::Ticks;
@@ -25,8 +25,20 @@ const LONGEST: usize = 1024;
 pub(super) struct Session {
     /// The client has asked for a passive data connection; only then is an answer believed.
     asked: bool,
-    /// Shift of what the real server sends.
-    replies: Shift,
+    /// What the real server sends is shifted by what was written into its replies; what the client
+    /// sends is only by what another director wrote before this one took over.
+    shifts: Shifts,
+}
+
+impl Session {
+    /// A session that goes on with these shifts.
+    pub(super) const fn resumed(shifts: Shifts) -> Self {
+        Self { asked: false, shifts }
+    }
+
+    pub(super) const fn shifts(&self) -> Shifts {
+        self.shifts
+    }
 }
 
 /// A data connection that a command or reply announces.
@@ -58,7 +70,8 @@ impl PacketPath {
         if let Some(session) = view.director.ftp().get(&slot)
             && let Some(segment) = frame.bytes_mut().get_mut(packet.l4..packet.end)
         {
-            sequence::apply(segment, &Shift::default(), &session.replies, partial);
+            let Shifts { inbound, outbound } = &session.shifts;
+            sequence::apply(segment, inbound, outbound, partial);
         }
         if entry.meta().state != state::ESTABLISHED {
             return;
@@ -97,15 +110,16 @@ impl PacketPath {
         let mut sessions = view.director.ftp();
         let session = sessions.entry(slot).or_default();
         // The segment itself keeps its place: only what follows it is shifted by its growth.
-        let before = session.replies;
-        session.replies.grow(sequence_number, grown);
+        session.shifts.outbound.grow(sequence_number, grown);
+        let Shifts { inbound, outbound } = session.shifts;
         if grown != 0 {
             session.asked = false;
+            // The peer must know, too.
+            view.director.connections().changed(slot);
         }
-        let shift = if before == session.replies { before } else { session.replies };
         let partial = frame.offload.partial_checksum;
         if let Some(segment) = frame.bytes_mut().get_mut(packet.l4..packet.end) {
-            sequence::apply(segment, &shift, &Shift::default(), partial);
+            sequence::apply(segment, &outbound, &inbound, partial);
         }
     }
 

@@ -28,7 +28,7 @@ pub mod parse;
 mod persistence;
 pub mod reals;
 pub mod schedule;
-mod sequence;
+pub mod sequence;
 mod shed;
 pub mod states;
 pub mod verdict;

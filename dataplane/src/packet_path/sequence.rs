@@ -11,9 +11,27 @@ use crate::wire::{be32, byte, put32};
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Shift {
     /// Sequence number, as its sender counts, of the latest change.
-    start: u32,
-    previous: i32,
-    delta: i32,
+    pub start: u32,
+    /// Bytes by which what came before it is shifted.
+    pub previous: i32,
+    /// Bytes by which what comes after it is shifted.
+    pub delta: i32,
+}
+
+/// Both directions of a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Shifts {
+    /// What the client sends.
+    pub inbound: Shift,
+    /// What the real server sends.
+    pub outbound: Shift,
+}
+
+impl Shifts {
+    /// Whether nothing is shifted.
+    pub const fn is_none(&self) -> bool {
+        self.inbound.is_none() && self.outbound.is_none()
+    }
 }
 
 /// Whether `a` comes after `b` in sequence space (RFC 9293 section 3.4).

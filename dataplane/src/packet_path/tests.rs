@@ -3,6 +3,7 @@
 #![allow(clippy::wildcard_enum_match_arm)] // Another crate's enums.
 
 mod backup;
+mod errors;
 mod fast_path;
 pub mod fixture;
 mod methods;

@@ -102,6 +102,26 @@ pub enum NoHop {
     },
 }
 
+/// Of several routes to one destination the host takes the one of lowest rank: the longest prefix,
+/// then the lowest metric.
+pub fn route_rank(prefix: &Prefix, metric: u32) -> impl Ord + use<> {
+    (std::cmp::Reverse(prefix.length), metric)
+}
+
+/// Which of an interface's own addresses a host sends from, when the route does not say: of the
+/// destination's family, the first that shares its subnet with the next hop, else the first. The host may hold VIPs there, too;
+/// those have no subnet to share.
+pub fn source_among<'a>(
+    own: impl IntoIterator<Item = &'a Prefix>,
+    destination: &IpAddr,
+    next: &IpAddr,
+) -> Option<IpAddr> {
+    own.into_iter()
+        .filter(|own| own.address.is_ipv4() == destination.is_ipv4())
+        .min_by_key(|own| !own.contains(next))
+        .map(|own| own.address)
+}
+
 /// The host's interfaces, routes and neighbours. Immutable; published whole.
 #[derive(Clone, Debug, Default)]
 pub struct Hops {
@@ -128,7 +148,7 @@ impl Hops {
         local: HashMap<IpAddr, Option<PortId>>,
         generation: u64,
     ) -> Self {
-        routes.sort_by_key(|route| (std::cmp::Reverse(route.prefix.length), route.metric));
+        routes.sort_by_key(|route| route_rank(&route.prefix, route.metric));
         Self {
             ports,
             routes,
@@ -220,18 +240,9 @@ impl Hops {
             return sources.iter().copied().find(|a| super::Family::of(a) == family);
         }
         let route = self.route(destination)?;
-        if let Some(source) = route.source {
-            return Some(source);
-        }
-        let port = self.port(route.port?)?;
-        let family = super::Family::of(destination);
         let next = route.via.unwrap_or(*destination);
-        // The host may hold VIPs there, too; those have no subnet to share with the next hop.
-        port.addresses
-            .iter()
-            .filter(|own| super::Family::of(&own.address) == family)
-            .min_by_key(|own| !own.contains(&next))
-            .map(|own| own.address)
+        let own = route.port.and_then(|port| self.port(port)).map(|port| &port.addresses);
+        route.source.or_else(|| source_among(own.into_iter().flatten(), destination, &next))
     }
 
     /// An attached interface.

@@ -9,7 +9,7 @@ mod mark;
 mod service;
 mod services;
 
-pub use hops::{Hop, Hops, HostLink, NoHop, PortInfo, Route, Vlan};
+pub use hops::{Hop, Hops, HostLink, NoHop, PortInfo, Route, Vlan, route_rank, source_among};
 pub use mark::{MarkRule, Prefix};
 pub use service::{
     ClientAddress, GueChecksum, Method, Persistence, Protocol, Real, RealId, Scheduler,

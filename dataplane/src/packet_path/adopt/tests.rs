@@ -6,22 +6,32 @@ use super::*;
 use crate::packet_path::connections::Seen;
 use crate::packet_path::{DropReason, Verdict};
 use crate::table::*;
+use crate::wire::{be32, put32, transport::tcp as header};
 
 /// Publishes a persistent TCP service and a UDP one, awake or asleep.
 fn publish(net: &Network, method: Method, master: bool) {
     let mut web = service(0, false, Protocol::Tcp, method);
     web.persistence = Some(Persistence { timeout: Ticks::from_secs(60), mask: 0xffff_ff00 });
     let dns = service(1, false, Protocol::Udp, method);
+    let mut ftp = at_port(2, 21, Method::Nat);
+    ftp.reals = [Real { port: 21, ..real(20, false, 11, Method::Nat) }].into();
+    let mut announced = at_port(3, 83, Method::FullNat);
+    announced.client_address = ClientAddress::ProxyProtocol;
     let vip = ip(VIP4);
     let owned = OwnedAddress { address: vip, mac: None, answers_ping: true };
     let table = ServiceTable::new(
-        [web, dns].map(Arc::new),
+        [web, dns, ftp, announced].map(Arc::new),
         Some(owned).filter(|_| master),
         Arc::from([]),
         Timeouts::default(),
         Tunables::default(),
     );
     net.director.publish(table.with_silent(Some(vip).filter(|_| !master)), net.now);
+}
+
+fn at_port(id: u32, port: u16, method: Method) -> Service {
+    let key = ServiceKey::Address { protocol: Protocol::Tcp, address: ip(VIP4), port };
+    Service { key, ..service(id, false, Protocol::Tcp, method) }
 }
 
 struct Two {
@@ -49,7 +59,8 @@ impl Two {
             told += 1;
             match director.connections().look_at_changed(slot, director.reals(), now) {
                 Some(Seen::Live(info)) => {
-                    let taken = self.adopter.adopt(&Told::from(&info), self.backup.now);
+                    let told = Told::of(&director, &info);
+                    let taken = self.adopter.adopt(&told, self.backup.now);
                     refused.extend(taken.err());
                 }
                 Some(Seen::Ended(tuple, template)) => {
@@ -92,6 +103,85 @@ fn a_connection_and_its_template_go_on_at_the_other_director() {
         let (verdict, left) = two.backup.arrive(OUTSIDE, &tcp(other, "S", b""));
         assert_eq!(verdict, Verdict::Send(INSIDE), "{method:?}");
         assert_eq!(macs(&left[0].bytes).1, real);
+    }
+}
+
+/// A segment with these sequence numbers: what arrives, and as what it leaves.
+fn numbered(
+    net: &mut Network,
+    port: PortId,
+    (sequence, acknowledged): (u32, u32),
+    mut frame: Vec<u8>,
+) -> (u32, u32) {
+    let l4 = parsed(&frame).l4;
+    put32(&mut frame, l4 + header::SEQUENCE, sequence);
+    put32(&mut frame, l4 + header::ACKNOWLEDGEMENT, acknowledged);
+    let (_, left) = net.arrive(port, &frame);
+    let sent = &left[0].bytes;
+    let at = parsed(sent).l4;
+    (be32(sent, at + header::SEQUENCE), be32(sent, at + header::ACKNOWLEDGEMENT))
+}
+
+#[test]
+fn a_control_connection_whose_replies_grew_goes_on_at_the_other_director() {
+    let mut two = Two::new(Method::Nat);
+    let (client, real) = ((CLIENT4, 4000), ("10.0.0.11", 21));
+    let (up, down) = ((client, (VIP4, 21)), (real, client));
+    two.master.arrive(OUTSIDE, &tcp(up, "S", b""));
+    two.master.arrive(INSIDE, &tcp(down, "SA", b""));
+    two.master.arrive(OUTSIDE, &tcp(up, "A", b"PASV\r\n"));
+    assert_eq!(two.tell(), (1, vec![]));
+    let text = b"227 Entering Passive Mode (10,0,0,11,4,1).\r\n";
+    two.master.arrive(INSIDE, &tcp(down, "A", text));
+    // And the data connection that the reply announces.
+    let (told, refused) = two.tell();
+    assert_eq!((told, refused), (2, vec![]), "the shift is told at once");
+    publish(&two.backup, Method::Nat, true);
+    let next = 100 + text.len() as u32;
+    for net in [&mut two.master, &mut two.backup] {
+        // The VIP in the reply is one byte longer than the server's address.
+        let sent = numbered(net, INSIDE, (next, 5000), tcp(down, "A", b"150 ok\r\n"));
+        assert_eq!(sent, (next + 1, 5000));
+        let sent = numbered(net, OUTSIDE, (106, next + 9), tcp(up, "A", b""));
+        assert_eq!(sent, (106, next + 8));
+    }
+    // The new master reads on.
+    two.backup.arrive(OUTSIDE, &tcp(up, "A", b"PASV\r\n"));
+    let mut frame = tcp(down, "A", text);
+    let l4 = parsed(&frame).l4;
+    put32(&mut frame, l4 + header::SEQUENCE, next + 8);
+    let (_, left) = two.backup.arrive(INSIDE, &frame);
+    assert!(left[0].bytes.ends_with(b"(192,0,2,10,4,1).\r\n"), "{:?}", left[0].bytes);
+    two.backup.director.end(Slot(only_control(&two.backup)), two.backup.now);
+    assert!(two.backup.director.ftp().is_empty(), "forgotten with the connection");
+}
+
+fn only_control(net: &Network) -> u32 {
+    let page = net.director.connections().page(0, 99, net.director.reals(), net.now);
+    page.connections.iter().find(|info| info.virtual_port == 21).unwrap().slot.0
+}
+
+#[test]
+fn a_connection_that_was_announced_to_its_server_goes_on_at_the_other_director() {
+    let mut two = Two::new(Method::Nat);
+    let up = ((CLIENT4, 4000), (VIP4, 83));
+    let mut request = tcp(up, "S", b"");
+    let l4 = parsed(&request).l4;
+    put32(&mut request, l4 + header::SEQUENCE, 10);
+    let (_, left) = two.master.arrive(OUTSIDE, &request);
+    let sent = parsed(&left[0].bytes);
+    let (real, own) = (sent.destination.to_string(), sent.source.to_string());
+    let down = ((real.as_str(), sent.destination_port), (own.as_str(), sent.source_port));
+    two.master.arrive(INSIDE, &tcp(down, "SA", b""));
+    numbered(&mut two.master, OUTSIDE, (11, 101), tcp(up, "A", b"hello"));
+    assert_eq!(two.tell().1, vec![]);
+    publish(&two.backup, Method::Nat, true);
+    for net in [&mut two.master, &mut two.backup] {
+        // The header is 28 bytes long.
+        let sent = numbered(net, OUTSIDE, (16, 101), tcp(up, "A", b"more"));
+        assert_eq!(sent, (16 + 28, 101));
+        let sent = numbered(net, INSIDE, (101, 20 + 28), tcp(down, "A", b""));
+        assert_eq!(sent, (101, 20));
     }
 }
 
