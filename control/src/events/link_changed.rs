@@ -119,12 +119,16 @@ pub(super) fn refresh_neighbours(state: &State, out: &mut Vec<Action>) {
     }
 }
 
-/// The neighbours that packets to real servers and to clients behind routers go by.
+/// The neighbours that packets to real servers and to clients behind routers go by. A backup knows
+/// them too, though its table has no real servers: at a take-over nothing is to wait for an answer.
 fn used_neighbours(state: &State) -> BTreeSet<(u32, IpAddr)> {
     let host = &state.host;
     let routers = host.routes.iter().filter_map(|route| Some((route.link?, route.via?)));
-    let reals = state.generation.table.reals();
-    let reals = reals.filter_map(|(_, real)| host.neighbour_for(&real.address));
+    let wanted = state.running.services.iter().flat_map(|service| &service.reals);
+    let wanted = wanted.map(|real| real.address.ip());
+    // Sorry servers and the like are only there.
+    let running = state.generation.table.reals().map(|(_, real)| real.address);
+    let reals = wanted.chain(running).filter_map(|address| host.neighbour_for(&address));
     let stack = state.stack.map(|stack| stack.index);
     routers.chain(reals).filter(|(link, _)| Some(*link) != stack).collect()
 }

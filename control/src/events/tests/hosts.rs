@@ -89,7 +89,18 @@ fn the_kernel_is_asked_for_neighbours_that_packets_need() {
 
 #[test]
 fn stale_neighbours_of_real_servers_are_confirmed() {
-    let mut director = Director::new(Some(web(&[1])));
+    confirms_the_real_server(Director::new(Some(web(&[1]))));
+}
+
+#[test]
+fn a_backup_confirms_neighbours_too() {
+    let mut director = under_vrrp();
+    director.happen(role(crate::vrrp::fsm::State::Backup));
+    assert_eq!(director.state.generation.table.reals().count(), 0, "it balances nothing");
+    confirms_the_real_server(director);
+}
+
+fn confirms_the_real_server(mut director: Director) {
     let mut picture = HostState::clone(&host(&[(7, "eth0")]));
     let stale = Neighbour { mac: [9; 6], state: NeighbourState::Stale };
     picture.neighbours.insert((7, [10, 0, 0, 1].into()), stale);
