@@ -4,6 +4,7 @@
 #[path = "session_sync/load.rs"]
 mod load;
 
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
@@ -132,6 +133,18 @@ fn die_behind(
 
 const NO_VRRP: &str = "chain in { type filter hook input priority 0; meta l4proto 112 drop; }";
 
+/// The fault that nobody can tell from the death of the other one.
+const BOTH_PATHS: &str = "adverts and sync link are lost, witnesses answer";
+
+/// Loses adverts and the sync link, or gives both back. Clients and witnesses reach both directors.
+fn both_paths(scene: &Scene, lost: bool) -> Result<()> {
+    let (host, link) = (&scene.pair.directors[0], &scene.pair.cables[0].link);
+    let rules = if lost { NO_VRRP } else { "" };
+    nft(scene, 0, rules)?;
+    nft(scene, 1, rules)?;
+    if lost { host.unplug(link) } else { host.plug(link) }
+}
+
 /// On the sync link, in parts of a thousand.
 const LOST: Flaws = Flaws { lost: 100, doubled: 0, overtaken: 0, delay: Duration::ZERO };
 const MIXED: Flaws =
@@ -191,21 +204,29 @@ fn no_fault_between_the_directors_loses_a_stream() -> Result<()> {
             },
             |_| Ok(()),
         )?,
+        suffer(
+            &mut scene,
+            BOTH_PATHS,
+            |scene| both_paths(scene, true),
+            |scene| both_paths(scene, false),
+        )?,
     ];
     let masters: Vec<u8> = rows.iter().map(|row| row.master).collect();
-    ensure!(masters == [2, 1, 1, 2, 2, 2, 2, 1], "{masters:?}");
+    ensure!(masters == [2, 1, 1, 2, 2, 2, 2, 1, 3], "{masters:?}");
     for row in &rows {
         ensure!(row.lost.is_empty(), "{}: of {} lost {:#?}", row.fault, row.streams, row.lost);
-        // The one that is cut off is seen by nobody until it stands down.
-        let limit = if row.fault.contains("cut off") { LASTS } else { BOTH };
+        // The one that is cut off is seen by nobody until it stands down; and nobody fences here.
+        let long = row.fault.contains("cut off") || row.fault == BOTH_PATHS;
+        let limit = if long { LASTS } else { BOTH };
         ensure!(row.both < limit, "{}: both for {:?}, gap {}", row.fault, row.both, row.gap);
     }
     Ok(())
 }
 
-#[test]
-fn a_peer_that_is_silent_on_both_paths_is_fenced() -> Result<()> {
-    let power = std::env::temp_dir().join(format!("viaduct-fence-{}", std::process::id()));
+/// Two directors of which the second one has a fence agent, and the file in which that says whether
+/// the first one has power.
+fn fenced(name: &str) -> Result<(Scene, PathBuf)> {
+    let power = std::env::temp_dir().join(format!("viaduct-{name}-{}", std::process::id()));
     std::fs::write(&power, "on")?;
     let fence = |number: usize| match number {
         0 => String::new(),
@@ -214,7 +235,24 @@ fn a_peer_that_is_silent_on_both_paths_is_fenced() -> Result<()> {
             power.display()
         ),
     };
-    let mut scene = Scene::with("fencing", fence, |config| config)?;
+    Ok((Scene::with(name, fence, |config| config)?, power))
+}
+
+/// Waits until the first director has no power, and the second one says so.
+fn switched_off(scene: &Scene, power: &Path) -> Result<()> {
+    wait::until("the other director to be switched off", LIMIT, || {
+        std::fs::read_to_string(power).is_ok_and(|text| text.trim() == "off").then_some(())
+    })?;
+    until(&scene.second, "events", |events| {
+        let said = events.as_array().into_iter().flatten();
+        said.filter_map(|event| event["text"].as_str()).any(|text| text.contains("switched off"))
+    })?;
+    Ok(())
+}
+
+#[test]
+fn a_dead_peer_is_fenced_and_one_behind_a_cut_link_is_not() -> Result<()> {
+    let (mut scene, power) = fenced("fencing")?;
     // The sync link alone is no reason.
     let link = &scene.pair.cables[0].link;
     scene.pair.directors[0].unplug(link)?;
@@ -224,13 +262,24 @@ fn a_peer_that_is_silent_on_both_paths_is_fenced() -> Result<()> {
     scene.settled()?;
     scene.first.kill();
     until(&scene.second, "vrrp", |vrrp| all(vrrp, "master"))?;
-    wait::until("the other director to be switched off", LIMIT, || {
-        std::fs::read_to_string(&power).is_ok_and(|text| text.trim() == "off").then_some(())
-    })?;
-    until(&scene.second, "events", |events| {
-        let said = events.as_array().into_iter().flatten();
-        said.filter_map(|event| event["text"].as_str()).any(|text| text.contains("switched off"))
-    })?;
+    switched_off(&scene, &power)?;
+    std::fs::remove_file(&power)?;
+    Ok(())
+}
+
+#[test]
+fn a_living_peer_that_is_silent_on_both_paths_is_fenced_and_no_stream_is_lost() -> Result<()> {
+    let (mut scene, power) = fenced("bothpaths")?;
+    let load = Load::start(&scene.pair.client)?;
+    wait::pause(Duration::from_millis(300));
+    both_paths(&scene, true)?;
+    switched_off(&scene, &power)?;
+    // fence_dummy only writes down what another agent would do.
+    scene.first.kill();
+    until(&scene.second, "vrrp", |vrrp| all(vrrp, "master"))?;
+    load.all_alive()?;
+    let (streams, lost) = load.finish();
+    ensure!(lost.is_empty(), "of {streams} lost {lost:#?}");
     std::fs::remove_file(&power)?;
     Ok(())
 }

@@ -3,6 +3,7 @@
 
 use super::Mastership;
 use super::arbitration::{Arbitration, Facts, Own};
+use super::fencing::{self, Fencing};
 use crate::events::Severity;
 use crate::fence;
 use crate::health::fsm::Depth;
@@ -38,7 +39,7 @@ pub(super) struct Arbiter {
     standing_down: Option<String>,
     peer: Vec<Role>,
     told: Vec<Role>,
-    was_master: bool,
+    fencing: Fencing,
     witnesses: Vec<IpAddr>,
     /// When a witness answered last, in milliseconds since `started`.
     answered: Arc<AtomicU64>,
@@ -56,7 +57,7 @@ impl Arbiter {
             standing_down: None,
             peer: Vec::new(),
             told: Vec::new(),
-            was_master: false,
+            fencing: Fencing::default(),
             witnesses: Vec::new(),
             answered: Arc::default(),
             asking: JoinSet::new(),
@@ -98,6 +99,7 @@ impl Arbiter {
         &mut self,
         peer: Option<&Peer>,
         (link, fresh): (bool, bool),
+        heard: Option<Instant>,
         wins_ties: bool,
         now: Instant,
     ) -> (Option<Vec<Role>>, Vec<Word>) {
@@ -123,7 +125,7 @@ impl Arbiter {
             self.standing_down.clone_from(&verdict);
             self.mastership.inhibit(verdict);
         }
-        words.extend(self.fence_if_due(peer, link, &statuses, now));
+        words.extend(self.fence_if_due(peer, (link, heard), &statuses, now));
         while let Ok(word) = self.words.1.try_recv() {
             words.push(word);
         }
@@ -134,21 +136,26 @@ impl Arbiter {
         (news, words)
     }
 
-    /// A node that has just become master because the other one is silent on both paths.
+    /// A node that became master because the other one is silent on both paths.
     fn fence_if_due(
         &mut self,
         peer: Option<&Peer>,
-        link: bool,
+        (link, heard): (bool, Option<Instant>),
         statuses: &[InstanceStatus],
         now: Instant,
     ) -> Option<Word> {
-        let silent = |status: &&InstanceStatus| {
-            status.state == State::Master && status.reason == Some(Reason::MasterSilent)
+        let master = |status: &&InstanceStatus| status.state == State::Master;
+        let mut masters = statuses.iter().filter(master);
+        let facts = fencing::Facts {
+            master: statuses.iter().any(|status| master(&status)),
+            by_silence: masters.any(|status| status.reason == Some(Reason::MasterSilent)),
+            link,
+            heard,
+            witnessed: (!self.witnesses.is_empty()).then(|| self.last_answer()),
+            now,
         };
-        let by_silence = statuses.iter().any(|status| silent(&status));
-        let became = by_silence && !self.was_master;
-        self.was_master = statuses.iter().any(|status| status.state == State::Master);
-        let fence = peer?.fence.clone().filter(|_| became && !link)?;
+        let due = self.fencing.is_due(&facts);
+        let fence = peer?.fence.clone().filter(|_| due)?;
         // A node that has never seen its peer may not shoot at it: it may be the one that is cut off.
         if self.peer.is_empty() || self.fenced.is_some_and(|at| now < at + FENCE_PAUSE) {
             return None;
@@ -168,8 +175,12 @@ impl Arbiter {
     }
 
     fn is_witnessed(&self, now: Instant) -> bool {
-        let answered = Duration::from_millis(self.answered.load(Ordering::Relaxed));
-        now.saturating_duration_since(self.started + answered) < SILENT
+        now.saturating_duration_since(self.last_answer()) < SILENT
+    }
+
+    /// When a witness answered last.
+    fn last_answer(&self) -> Instant {
+        self.started + Duration::from_millis(self.answered.load(Ordering::Relaxed))
     }
 }
 

@@ -7,8 +7,8 @@
 //!    other one is not master any more, or the link is down.
 //! 2. The link is down, witnesses are configured, and none of them answers: this node is cut off, and
 //!    stands down until one answers or the link is up.
-//! 3. Otherwise VRRP decides. A node that becomes master because the other one is silent, while the link
-//!    is down, has the other one switched off, if there is a fence agent.
+//! 3. Otherwise VRRP decides. A node that becomes master because the other one is silent, on the link
+//!    too, has the other one switched off, if there is a fence agent ([`super::fencing`]).
 
 use crate::sync::message::Role;
 use std::time::Duration;

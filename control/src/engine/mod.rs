@@ -11,6 +11,7 @@ mod checks;
 mod claims;
 mod clocks;
 mod evidence;
+mod fencing;
 mod keeper;
 mod kernel_sync;
 mod ledger;

@@ -302,7 +302,8 @@ impl Task {
         let up = link.as_ref().is_some_and(|link| link.is_up());
         let fresh = link.as_ref().is_some_and(|link| link.is_fresh(now));
         let wins_ties = link.as_ref().is_some_and(|link| link.wins_ties());
-        let (news, words) = self.arbiter.turn(peer.as_ref(), (up, fresh), wins_ties, now);
+        let heard = link.as_ref().map(|link| link.heard());
+        let (news, words) = self.arbiter.turn(peer.as_ref(), (up, fresh), heard, wins_ties, now);
         if let (Some(roles), Some(link)) = (news, link) {
             // A full queue is told again at the next change; the link is in trouble then anyway.
             link.say(Control::Roles(roles));

@@ -187,6 +187,11 @@ impl SyncHandle {
         self.is_up() && now.saturating_duration_since(self.shared.heard()) < patience
     }
 
+    /// When something was heard last.
+    pub fn heard(&self) -> Instant {
+        self.shared.heard()
+    }
+
     /// Whether this node's key is the larger one: a difference that both see alike.
     pub fn wins_ties(&self) -> bool {
         self.trust.peer().is_some_and(|peer| self.fingerprint() > peer)
