@@ -1,7 +1,7 @@
 //! Frames that carry the time at which they left, sent at a fixed rate, and the sink that reads it.
 //! Both are BPF programs: nothing is between them and the wire, and one clock serves both.
 
-use crate::packets::generator::frame;
+use crate::packets::generator::{frame, header_checksum, write_headers};
 use crate::packets::wires::{Wires, pin};
 use anyhow::{Result, anyhow};
 use dataplane::io::bpf::{
@@ -187,16 +187,7 @@ fn source(orders: &Map) -> Result<Vec<dataplane::io::bpf::Instruction>, Assemble
     asm.store(Width::Double, R0, 16, R1);
     asm.load(Width::Double, R8, R0, 24);
     asm.call(RANDOM);
-    asm.load(Width::Word, R1, R6, 0);
-    asm.load(Width::Word, R2, R6, 4);
-    asm.address(R3, R1, 60);
-    asm.jump_if_register(R3, Condition::Greater, R2, drop);
-    // The whole header again, as recycled pages keep what the receiver changed.
-    for (index, part) in frame()[..40].chunks(4).enumerate() {
-        let word = i32::from_ne_bytes([part[0], part[1], part[2], part[3]]);
-        asm.store_value(Width::Word, R1, index as i16 * 4, word);
-    }
-    asm.store_value(Width::Half, R1, 40, 0);
+    write_headers(&mut asm, drop);
     asm.jump_if(R8, Condition::NotEqual, 0, spread);
     asm.store(Width::Double, R1, STAMP, R7);
     asm.store(Width::Byte, R1, 35, R0);
@@ -230,9 +221,7 @@ fn checksum_of_network() -> i16 {
     let mut header = frame()[14..34].to_vec();
     header[10..12].fill(0);
     header[14..16].fill(0);
-    let sum: u32 = header.chunks(2).map(|w| u32::from(w[0]) << 8 | u32::from(w[1])).sum();
-    let sum = !((sum & 0xffff) + (sum >> 16)) as u16;
-    i16::from_ne_bytes(sum.to_be_bytes())
+    i16::from_ne_bytes(header_checksum(&header))
 }
 
 /// Counts how long a frame with a stamp took, and drops it.

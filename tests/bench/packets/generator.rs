@@ -2,7 +2,9 @@
 
 use super::wires::{Wires, pin};
 use anyhow::{Result, anyhow};
-use dataplane::io::bpf::{Assembler, Condition, Operation, Program, ProgramKind, Register, Width};
+use dataplane::io::bpf::{
+    Assembler, Condition, Label, Operation, Program, ProgramKind, Register, Width,
+};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -48,21 +50,16 @@ pub fn frame() -> Vec<u8> {
     bytes[12..34].copy_from_slice(&[
         8, 0, 0x45, 0, 0, 46, 0, 0, 0, 0, 64, 17, 0, 0, 10, 1, 0, 1, 192, 0, 2, 10,
     ]);
-    let sum: u32 = bytes[14..34].chunks(2).map(|w| u32::from(w[0]) << 8 | u32::from(w[1])).sum();
-    let sum = !((sum & 0xffff) + (sum >> 16)) as u16;
-    bytes[24..26].copy_from_slice(&sum.to_be_bytes());
+    let checksum = header_checksum(&bytes[14..34]);
+    bytes[24..26].copy_from_slice(&checksum);
     bytes[34..42].copy_from_slice(&[0x27, 0x10, 0, 53, 0, 26, 0, 0]);
     bytes
 }
 
-/// Writes the whole header again, as recycled pages keep what the receiver changed, with one of 256
-/// source ports.
-fn program() -> Result<Program> {
-    use Register::{R0, R1, R2, R3, R6};
-    let mut asm = Assembler::new();
-    let drop = asm.label();
-    asm.copy(R6, R1);
-    asm.call(RANDOM);
+/// Writes the headers of [`frame`] again, as recycled pages keep what the receiver changed, and leaves the
+/// frame's address in R1; frames that are too short go to `drop`. Wants the context in R6.
+pub fn write_headers(asm: &mut Assembler, drop: Label) {
+    use Register::{R1, R2, R3, R6};
     asm.load(Width::Word, R1, R6, 0);
     asm.load(Width::Word, R2, R6, 4);
     asm.address(R3, R1, 60);
@@ -72,6 +69,22 @@ fn program() -> Result<Program> {
         asm.store_value(Width::Word, R1, index as i16 * 4, word);
     }
     asm.store_value(Width::Half, R1, 40, 0);
+}
+
+/// The checksum of an IPv4 header whose own is zero.
+pub fn header_checksum(header: &[u8]) -> [u8; 2] {
+    let sum: u32 = header.chunks(2).map(|w| u32::from(w[0]) << 8 | u32::from(w[1])).sum();
+    (!((sum & 0xffff) + (sum >> 16)) as u16).to_be_bytes()
+}
+
+/// Writes the headers with one of 256 source ports.
+fn program() -> Result<Program> {
+    use Register::{R0, R1, R6};
+    let mut asm = Assembler::new();
+    let drop = asm.label();
+    asm.copy(R6, R1);
+    asm.call(RANDOM);
+    write_headers(&mut asm, drop);
     asm.with(Operation::And, R0, 0xff);
     asm.store(Width::Byte, R1, 35, R0);
     // XDP_TX: out of the interface that the frame is said to come from.
