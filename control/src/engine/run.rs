@@ -86,6 +86,8 @@ pub struct Running {
     engine: JoinHandle<()>,
     store: JoinHandle<()>,
     ended: oneshot::Receiver<()>,
+    /// The number of a packet worker that has panicked.
+    worker_failed: oneshot::Receiver<usize>,
     host: tokio::task::JoinHandle<Result<(), HostError>>,
     keeper: Keeper,
     dataplane: Arc<Dataplane>,
@@ -126,7 +128,8 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         }
     };
     let (inbox, messages) = mpsc::channel(INBOX);
-    forward_notices(notices, inbox.clone())?;
+    let (fail, worker_failed) = oneshot::channel();
+    forward_notices(notices, inbox.clone(), fail)?;
     let (keeper, store) = Keeper::start(store, inbox.clone())?;
 
     let (loopback, inner) = mpsc::unbounded_channel();
@@ -211,7 +214,18 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         runtime.block_on(engine.run(messages, inner, host_watch, found.warnings));
         let _ = over.send(());
     })?;
-    Ok(Running { handle, stop, engine, store, ended, host, keeper, dataplane, mastership })
+    Ok(Running {
+        handle,
+        stop,
+        engine,
+        store,
+        ended,
+        worker_failed,
+        host,
+        keeper,
+        dataplane,
+        mastership,
+    })
 }
 
 /// Makes the link to the host's own stack and hands it to the packet workers.
@@ -230,7 +244,9 @@ async fn link_to_host(
 fn forward_notices(
     notices: std::sync::mpsc::Receiver<Notice>,
     inbox: mpsc::Sender<Message>,
+    failed: oneshot::Sender<usize>,
 ) -> std::io::Result<()> {
+    let mut failed = Some(failed);
     std::thread::Builder::new().name("notices".to_owned()).spawn(move || {
         for notice in notices {
             let event = match notice {
@@ -244,6 +260,10 @@ fn forward_notices(
                     Event::AddressClaimed { address, mac }
                 }
                 Notice::PortLost { port } => Event::PortLost(port),
+                Notice::WorkerFailed { number } => {
+                    failed.take().map(|failed| failed.send(number));
+                    continue;
+                }
             };
             if inbox.blocking_send(Message::Event(event)).is_err() {
                 break;
@@ -372,6 +392,7 @@ impl Running {
     pub async fn failed(&mut self) -> String {
         tokio::select! {
             _ = &mut self.ended => "the engine ended".to_owned(),
+            Ok(number) = &mut self.worker_failed => format!("packet worker {number} failed"),
             ended = &mut self.host => match ended {
                 Ok(Ok(())) => "the watch over the host ended".to_owned(),
                 Ok(Err(error)) => error.to_string(),

@@ -85,6 +85,10 @@ pub trait Transmit: Send {
     /// # Errors
     /// When the interface is gone; the worker detaches it.
     fn send(&mut self, frames: &mut [Frame<'_>], selected: u64) -> io::Result<Sent>;
+
+    /// Takes back buffers of frames that have left. [`Transmit::send`] does so as well; receivers
+    /// need them also when nothing more is sent.
+    fn reclaim(&mut self) {}
 }
 
 /// What became of the frames given to [`Transmit::send`], one bit each.
@@ -95,7 +99,8 @@ pub struct Sent {
     pub kept: u64,
     /// Frames that found the transmit queue full. They are lost.
     pub full: u64,
-    /// Frames that the kernel refused: too large for the interface, or the interface is down.
+    /// Frames that the kernel refused: too large for the interface, or the interface is down. A frame
+    /// may be [kept](Sent::kept) and refused.
     pub refused: u64,
 }
 

@@ -66,8 +66,6 @@ pub struct Counters {
     pub host: AtomicU64,
     /// Connections given up to make room for others.
     pub shed: AtomicU64,
-    /// Frames that the kernel lost because the worker was late.
-    pub missed: AtomicU64,
 }
 
 /// Adds without a locked instruction: the worker is the only writer.
@@ -86,7 +84,6 @@ impl Counters {
             sent: AtomicU64::new(0),
             host: AtomicU64::new(0),
             shed: AtomicU64::new(0),
-            missed: AtomicU64::new(0),
         }
     }
 
@@ -130,10 +127,10 @@ impl Counters {
         })
     }
 
-    /// A packet died.
-    pub fn count_drop(&self, reason: DropReason) {
+    /// So many packets died.
+    pub fn count_drops(&self, reason: DropReason, many: u64) {
         if let Some(counter) = self.drops.get(reason as usize) {
-            bump(counter, 1);
+            bump(counter, many);
         }
     }
 

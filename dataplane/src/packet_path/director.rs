@@ -65,6 +65,11 @@ pub enum Notice {
         /// Who claims it.
         mac: Mac,
     },
+    /// A worker ended by a panic: its share of the packets is not forwarded any more.
+    WorkerFailed {
+        /// Which.
+        number: usize,
+    },
     /// A port failed and was taken out of service by a worker.
     PortLost {
         /// Which.
@@ -236,6 +241,12 @@ impl Director {
     /// Tells control something, unless it is too busy to hear.
     pub(super) fn notify(&self, notice: Notice) {
         let _ = self.notices.try_send(notice);
+    }
+
+    /// Tells control something that it has to hear, and waits for that.
+    pub(crate) fn report(&self, notice: Notice) {
+        // Without a receiver, control has ended before.
+        let _ = self.notices.send(notice);
     }
 
     /// What a real server has seen, over all workers.

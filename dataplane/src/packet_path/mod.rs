@@ -206,15 +206,8 @@ impl PacketPath {
     }
 
     /// Counts packets that died after they were judged.
-    pub fn count_drops(&self, reason: DropReason, many: u32) {
-        for _ in 0..many {
-            self.count_drop(reason);
-        }
-    }
-
-    /// Counts frames that the kernel lost because the worker did not take them in time.
-    pub fn count_missed(&self, many: u64) {
-        bump(&self.counters.missed, many);
+    pub fn count_drops(&self, reason: DropReason, many: u64) {
+        self.counters.count_drops(reason, many);
     }
 
     /// Ends a connection; see [`Director::end`].
@@ -228,7 +221,7 @@ impl PacketPath {
     }
 
     fn count_drop(&self, reason: DropReason) {
-        self.counters.count_drop(reason);
+        self.counters.count_drops(reason, 1);
     }
 
     /// Ends what has expired, spread over time, and takes up what waited for a next hop. Whether

@@ -80,6 +80,9 @@ drop_reasons! {
     FragmentQueueFull = "fragment_queue_full",
     /// An ICMP error about no known connection.
     UnrelatedIcmp = "unrelated_icmp",
+    /// The kernel had no room for it, as the worker did not take frames in time, or it was longer
+    /// than any buffer.
+    ReceiveQueueFull = "receive_queue_full",
     /// The transmit queue of the port was full.
     TransmitQueueFull = "transmit_queue_full",
     /// The kernel refused the frame on transmit.

@@ -61,8 +61,10 @@ impl Dataplane {
             let mailbox = Arc::new(Mailbox::new()?);
             let path = PacketPath::new(Arc::clone(&director), number, seed ^ number as u64);
             let worker = Worker::new(path, Arc::clone(&mailbox))?;
+            let witness = Witness { director: Arc::clone(&director), number };
             let thread =
                 std::thread::Builder::new().name(format!("packets-{number}")).spawn(move || {
+                    let _witness = witness;
                     keep_to_a_processor(number);
                     worker.run();
                 })?;
@@ -153,6 +155,20 @@ impl Dataplane {
             if let Some(thread) = thread {
                 let _ = thread.join();
             }
+        }
+    }
+}
+
+/// Reports a worker's panic.
+struct Witness {
+    director: Arc<Director>,
+    number: usize,
+}
+
+impl Drop for Witness {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.director.report(Notice::WorkerFailed { number: self.number });
         }
     }
 }

@@ -15,6 +15,8 @@ const IDLE_MILLISECONDS: u16 = 20;
 /// Every how many turns a receiver that has to be asked by a system call is asked while others keep
 /// the worker busy.
 const ASK_EVERY: u32 = 16;
+/// Every how many turns transmitters are asked for buffers of frames that have left.
+const RECLAIM_EVERY: u32 = 16;
 /// Interfaces that one worker can serve.
 const MOST_PORTS: usize = 64;
 
@@ -60,6 +62,11 @@ impl Ports {
 
     fn is_due(&self, index: usize, turns: u32) -> bool {
         self.ready.get(index).is_some_and(|ready| *ready) || turns.is_multiple_of(ASK_EVERY)
+    }
+
+    /// Takes back buffers of frames that have left, also where nothing more is sent.
+    fn reclaim(&mut self) {
+        self.transmitters.iter_mut().for_each(|transmitter| transmitter.reclaim());
     }
 
     /// A receiver had nothing.
@@ -148,11 +155,14 @@ impl Worker {
                 continue;
             }
             match self.serve(index, view) {
-                Ok(Served { frames: 0, .. }) => self.ports.found_empty(index),
                 Ok(served) => {
-                    busy = true;
-                    full |= served.frames == BATCH;
                     missed += served.missed;
+                    full |= served.frames == BATCH;
+                    if served.frames == 0 {
+                        self.ports.found_empty(index);
+                    } else {
+                        busy = true;
+                    }
                 }
                 Err(error) => {
                     tracing::warn!(port = ?self.ports.ids.get(index), %error, "port lost");
@@ -161,6 +171,12 @@ impl Worker {
             }
         }
         rank.look(full, missed > 0, view.now);
+        if missed > 0 {
+            self.path.count_drops(DropReason::ReceiveQueueFull, missed);
+        }
+        if self.turns.is_multiple_of(RECLAIM_EVERY) {
+            self.ports.reclaim();
+        }
         busy |= self.path.expire(view);
         self.send_outbox();
         if let Some(id) = lost {
@@ -179,6 +195,8 @@ impl Worker {
         receiver.receive(&mut batch)?;
         served.frames = batch.len();
         if batch.is_empty() {
+            drop(batch);
+            served.missed = receiver.missed();
             return Ok(served);
         }
         let mut verdicts = Verdicts::new();
@@ -193,7 +211,7 @@ impl Worker {
             let same = selected(&verdicts, |v| *v == Verdict::Send(port));
             left &= !same;
             match ids.iter().position(|id| *id == port).and_then(|i| transmitters.get_mut(i)) {
-                Some(transmitter) => add(&mut sent, transmitter.send(&mut batch, same)),
+                Some(transmitter) => add(&mut sent, same, transmitter.send(&mut batch, same)),
                 None => sent.refused |= same,
             }
         }
@@ -202,14 +220,13 @@ impl Worker {
             let delivered =
                 selected(&verdicts, |v| *v == Verdict::Deliver || withheld && *v == Verdict::Host);
             if delivered != 0 {
-                add(&mut sent, host.send(&mut batch, delivered));
+                add(&mut sent, delivered, host.send(&mut batch, delivered));
             }
         }
         drop(batch);
         if let Some(receiver) = receivers.get_mut(index) {
             receiver.release(sent.kept);
             served.missed = receiver.missed();
-            self.path.count_missed(served.missed);
         }
         self.path.count_unsent(sent);
         Ok(served)
@@ -237,12 +254,12 @@ impl Worker {
                 if let Some(transmitter) = transmitters.get_mut(index)
                     && out != 0
                 {
-                    add(&mut sent, transmitter.send(&mut batch, out));
+                    add(&mut sent, out, transmitter.send(&mut batch, out));
                 }
                 if let Some((host, _)) = hosts.get_mut(index)
                     && up != 0
                 {
-                    add(&mut sent, host.send(&mut batch, up));
+                    add(&mut sent, up, host.send(&mut batch, up));
                 }
             }
         }
@@ -253,6 +270,7 @@ impl Worker {
     /// Waits for a frame, a command or the next look at the timers.
     fn wait(&mut self) {
         self.path.rest();
+        self.ports.reclaim();
         let Ports { ids, ready, .. } = &mut self.ports;
         let rang = self.waiting.wait(IDLE_MILLISECONDS, |id| {
             let place = ids.iter().position(|known| *known == id);
@@ -272,20 +290,19 @@ fn selected(verdicts: &[Verdict], wanted: impl Fn(&Verdict) -> bool) -> u64 {
     verdicts.iter().enumerate().fold(0, |mask, (at, v)| mask | u64::from(wanted(v)) << at)
 }
 
-/// Adds what one transmitter did. One that failed altogether has refused everything; its receiver
-/// will report the loss of the port.
-fn add(total: &mut Sent, result: std::io::Result<Sent>) {
-    if let Ok(sent) = result {
-        total.kept |= sent.kept;
-        total.full |= sent.full;
-        total.refused |= sent.refused;
-    }
+/// Adds what one transmitter did with the frames `given`. One that failed altogether has refused
+/// them all; its receiver will report the loss of the port.
+fn add(total: &mut Sent, given: u64, result: std::io::Result<Sent>) {
+    let sent = result.unwrap_or(Sent { refused: given, ..Sent::default() });
+    total.kept |= sent.kept;
+    total.full |= sent.full;
+    total.refused |= sent.refused;
 }
 
 impl PacketPath {
     /// Counts frames that did not leave after all.
     fn count_unsent(&self, sent: Sent) {
-        self.count_drops(DropReason::TransmitQueueFull, sent.full.count_ones());
-        self.count_drops(DropReason::TransmitError, sent.refused.count_ones());
+        self.count_drops(DropReason::TransmitQueueFull, sent.full.count_ones().into());
+        self.count_drops(DropReason::TransmitError, sent.refused.count_ones().into());
     }
 }

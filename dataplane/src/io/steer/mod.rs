@@ -52,7 +52,8 @@ pub struct Steering {
     applied: Mutex<Arc<Tables>>,
     /// Own Ethernet addresses of interfaces whose drivers judge frames.
     own: Mutex<BTreeSet<(u32, Mac)>>,
-    memories: Mutex<Vec<Weak<Memory>>>,
+    /// Of each worker.
+    memories: Mutex<Vec<Vec<Weak<Memory>>>>,
     life: Mutex<Option<Arc<Life>>>,
 }
 
@@ -158,21 +159,25 @@ impl Steering {
         Program::load(ProgramKind::Xdp, "viaduct_xdp", &code)
     }
 
-    /// The packet memory of a worker, which all its XDP sockets share. It lives as long as one of
-    /// them does.
+    /// Packet memory of a worker with room for another XDP socket. Its sockets share one until that
+    /// is full; frames are copied from one memory to another. It lives as long as one of its sockets
+    /// does.
     ///
     /// # Errors
     /// When there is not so much memory.
     pub fn memory(&self, worker: usize) -> io::Result<Arc<Memory>> {
         let mut memories = self.memories.lock().unwrap_or_else(PoisonError::into_inner);
         if memories.len() <= worker {
-            memories.resize(worker + 1, Weak::new());
+            memories.resize_with(worker + 1, Vec::new);
         }
-        if let Some(memory) = memories[worker].upgrade() {
+        let own = &mut memories[worker];
+        own.retain(|memory| memory.strong_count() > 0);
+        if let Some(memory) = own.iter().filter_map(Weak::upgrade).find(|memory| memory.has_room())
+        {
             return Ok(memory);
         }
         let memory = Arc::new(Memory::new()?);
-        memories[worker] = Arc::downgrade(&memory);
+        own.push(Arc::downgrade(&memory));
         Ok(memory)
     }
 

@@ -5,6 +5,7 @@
 //! transmit ring, or a batch from it), or resting. Who has it is written down, so that the chunks of
 //! a socket that is closed are found again.
 
+use super::socket::{ENTRIES, now};
 use crate::packet_path::Frame;
 use crate::table::PortId;
 use libc::c_void;
@@ -23,12 +24,13 @@ pub const KERNEL_HEADROOM: usize = 256;
 /// The longest frame, with its Ethernet header: interfaces with a larger MTU need another backend.
 pub const LONGEST: usize = CHUNK - KERNEL_HEADROOM;
 
-/// Chunks of one worker: 32 MiB, enough for the rings of six interfaces. Further ones get smaller
-/// rings, and none when less than [`FEWEST`] chunks are free.
+/// Chunks of one memory: 32 MiB, for the sockets of six queues. Further ones get a memory of their
+/// own.
 const CHUNKS: usize = 16_384;
 
-/// Chunks that a socket needs at least.
-pub const FEWEST: usize = 256;
+/// Chunks that have to be free for another socket: to fill its rings, and for what is on its way out
+/// by any of them.
+const ROOM: usize = 3 * ENTRIES as usize;
 
 /// How long the chunks of a closed socket are left alone: a network card may write into them until
 /// the kernel has taken its queue down, which it does a moment later.
@@ -113,6 +115,13 @@ impl Memory {
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether another socket can have chunks here.
+    pub fn has_room(&self) -> bool {
+        let mut pool = self.pool();
+        pool.wake(now());
+        pool.free() >= ROOM
+    }
+
     /// The frame at `address..address + length`, addresses counting from the start of the memory.
     /// `None` when that is not within one chunk.
     ///
@@ -165,13 +174,18 @@ impl Drop for Memory {
 impl Pool {
     /// A number for a new socket. `now` wakes chunks that have rested long enough.
     pub fn enroll(&mut self, now: Instant) -> u16 {
+        self.wake(now);
+        let number = self.next_owner;
+        self.next_owner = self.next_owner.checked_add(1).unwrap_or(1);
+        number
+    }
+
+    /// Chunks that have rested long enough are free.
+    pub fn wake(&mut self, now: Instant) {
         let rested = |since: &Instant| now.saturating_duration_since(*since) >= REST;
         for (_, chunks) in self.resting.extract_if(.., |(since, _)| rested(since)) {
             self.free.extend(chunks);
         }
-        let number = self.next_owner;
-        self.next_owner = self.next_owner.checked_add(1).unwrap_or(1);
-        number
     }
 
     /// A free chunk for a socket.

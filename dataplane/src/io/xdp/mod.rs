@@ -20,12 +20,10 @@ use super::ring::{self, HostTransmit, RingTransmit};
 use super::steer::Steering;
 use super::{Port, Transmit, link};
 use crate::table::PortId;
-use memory::FEWEST;
 use port::{XdpReceive, XdpTransmit, halves};
 use socket::Socket;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::sync::Arc;
 
 /// Memory of the packet sockets beside the XDP sockets; they carry little.
 const TAP_BYTES: usize = 1 << 18;
@@ -102,7 +100,7 @@ pub fn open(request: &Request<'_>, steering: &Steering) -> io::Result<Opened> {
         let mut transmit: Option<Box<dyn Transmit>> = None;
         for queue in (worker as u32..queues).step_by(workers) {
             let memory = steering.memory(worker)?;
-            let (socket, rings, how) = open_queue(index, queue, memory, generic)?;
+            let (socket, rings, how) = Socket::open(index, queue, memory, generic)?;
             if busy_poll {
                 socket.poll_busily()?;
             }
@@ -132,17 +130,4 @@ pub fn open(request: &Request<'_>, steering: &Steering) -> io::Result<Opened> {
     }
     let redirection = Redirection { _link: link, _program: program, _sockets: sockets };
     Ok(Opened { ports, redirection, mode, queues: queues as usize })
-}
-
-fn open_queue(
-    index: u32,
-    queue: u32,
-    memory: Arc<Memory>,
-    generic: bool,
-) -> io::Result<(Socket, socket::Rings, Mode)> {
-    if memory.pool().free() < FEWEST {
-        let text = "too many interfaces: no packet memory is left for another queue";
-        return Err(io::Error::new(io::ErrorKind::OutOfMemory, text));
-    }
-    Socket::open(index, queue, memory, generic)
 }

@@ -2,7 +2,7 @@
 
 use super::memory::LONGEST;
 use super::rings::{Consumer, Producer};
-use super::socket::{ENTRIES, Rings, Socket};
+use super::socket::{ENTRIES, Rings, Socket, now};
 use crate::io::offload::{Workshop, finish_checksum, recognise};
 use crate::io::ring::RingReceive;
 use crate::io::{BATCH, Batch, Receive, Sent, Transmit};
@@ -89,7 +89,10 @@ impl Queue {
         if self.wanting > 0 {
             let mut pool = self.socket.memory.pool();
             while self.wanting > 0 {
-                let Some(chunk) = pool.take(self.socket.owner) else { break };
+                let Some(chunk) = pool.take(self.socket.owner) else {
+                    pool.wake(now());
+                    break;
+                };
                 if !self.fill.push(chunk) {
                     pool.give_back(chunk, self.socket.owner);
                     break;
@@ -123,6 +126,8 @@ pub struct XdpReceive {
     /// Whether the driver is asked when no frame waits.
     busy_poll: bool,
     turns: u32,
+    /// The turn in which the kernel was last asked what was lost.
+    asked: u32,
     empty_turns: u32,
 }
 
@@ -146,8 +151,19 @@ impl XdpReceive {
             waiting.add(descriptor.as_fd(), readable())?;
         }
         let queues: Vec<Queue> = sockets.into_iter().map(Queue::new).collect();
-        let (last, turns, empty_turns) = (queues.len(), 0, 0);
-        Ok(Self { queues, last, tap, waiting, port, unfinished, busy_poll, turns, empty_turns })
+        let (last, turns, asked, empty_turns) = (queues.len(), 0, 0, 0);
+        Ok(Self {
+            queues,
+            last,
+            tap,
+            waiting,
+            port,
+            unfinished,
+            busy_poll,
+            turns,
+            asked,
+            empty_turns,
+        })
     }
 
     fn check(&mut self) -> io::Result<()> {
@@ -169,6 +185,8 @@ impl XdpReceive {
 impl Receive for XdpReceive {
     fn receive<'r>(&'r mut self, batch: &mut Batch<'r>) -> io::Result<()> {
         self.release(0);
+        // A queue whose chunks are all on their way out receives nothing that would remind of it.
+        self.queues.iter_mut().filter(|queue| queue.wanting > 0).for_each(Queue::refill);
         self.turns = self.turns.wrapping_add(1);
         let count = self.queues.len();
         if !self.turns.is_multiple_of(TAP_FIRST_EVERY) {
@@ -214,9 +232,10 @@ impl Receive for XdpReceive {
 
     fn missed(&mut self) -> u64 {
         let missed = self.tap.missed();
-        if !self.turns.is_multiple_of(ASK_EVERY) {
+        if self.turns.wrapping_sub(self.asked) < ASK_EVERY {
             return missed;
         }
+        self.asked = self.turns;
         missed + self.queues.iter_mut().map(Queue::lost).sum::<u64>()
     }
 }
@@ -316,8 +335,15 @@ impl Transmit for XdpTransmit {
             }
         }
         self.transmit.publish();
-        self.socket.kick(&self.transmit)?;
+        // Its chunks stay with a socket whose interface is gone until it is closed.
+        if self.socket.kick(&self.transmit).is_err() {
+            sent.refused |= selected & !sent.full;
+        }
         Ok(sent)
+    }
+
+    fn reclaim(&mut self) {
+        self.reap();
     }
 }
 

@@ -205,7 +205,7 @@ impl Drop for Socket {
 }
 
 #[allow(clippy::disallowed_methods)] // How long chunks have rested is nobody else's business.
-fn now() -> Instant {
+pub(super) fn now() -> Instant {
     Instant::now()
 }
 

@@ -157,6 +157,142 @@ fn a_frame_is_sent_from_where_it_was_received_and_no_chunk_is_lost() {
     assert_eq!(all.len(), 16_384, "every chunk is free again, and free once");
 }
 
+/// Frames that a port has for its worker, which keeps none of them, or all.
+fn drain(port: &mut Port, kept: u64) -> usize {
+    let mut batch = Batch::new();
+    port.receive.receive(&mut batch).unwrap();
+    let count = batch.len();
+    drop(batch);
+    port.receive.release(kept);
+    count
+}
+
+#[test]
+fn a_queue_whose_chunks_were_all_under_way_goes_on_when_some_are_back() {
+    let (host, steering, [_a, mut b]) = cable();
+    let one = host.index("one");
+    // Needs no chunks to send.
+    let mut sender = host.run(move || RingTransmit::open(one).unwrap());
+    let memory = steering.memory(0).unwrap();
+    let burst: Vec<_> = (0..32).map(|n| claimed(60, n)).collect();
+    let elsewhere: Vec<u64> = {
+        let mut pool = memory.pool();
+        std::iter::from_fn(|| pool.take(9999)).collect()
+    };
+    let mut received = 0;
+    for _ in 0..100 {
+        send(&mut sender, &burst);
+        while wait_briefly(&b.ports[0]) {
+            // As if a transmitter had taken all of them.
+            received += drain(&mut b.ports[0], u64::MAX);
+        }
+    }
+    assert_eq!(received, 2048, "then the chunks were used up");
+    assert!((0..300).all(|_| drain(&mut b.ports[0], 0) == 0));
+    {
+        let mut pool = memory.pool();
+        elsewhere.iter().for_each(|chunk| pool.give_back(*chunk, 9999));
+    }
+    for _ in 0..3 {
+        drain(&mut b.ports[0], 0);
+    }
+    send(&mut sender, &burst);
+    assert!(wait(&b.ports[0]), "nothing is received any more");
+    assert!((0..10).map(|_| drain(&mut b.ports[0], 0)).sum::<usize>() == burst.len());
+}
+
+fn wait_briefly(port: &Port) -> bool {
+    let descriptor = port.receive.descriptor().unwrap();
+    poll(&mut [PollFd::new(descriptor, PollFlags::POLLIN)], PollTimeout::from(2u16)).unwrap() > 0
+}
+
+#[test]
+fn chunks_given_to_a_socket_whose_interface_has_gone_are_not_used_twice() {
+    let (host, steering, [mut a, mut b]) = cable();
+    host.join("three", &host, "four");
+    let index = host.index("three");
+    let (mut gone, _steering) =
+        host.run(move || (open(&request("three", index), &steering).unwrap(), steering));
+    send(a.ports[0].transmit.as_mut(), &[claimed(60, 1), claimed(60, 2)]);
+    assert!(wait(&b.ports[0]));
+    host.ip("link del dev three");
+    let mut batch = Batch::new();
+    b.ports[0].receive.receive(&mut batch).unwrap();
+    assert_eq!(batch.len(), 2);
+    let sent = gone.ports[0].transmit.send(&mut batch, 0b11).unwrap();
+    assert_eq!(sent, Sent { kept: 0b11, refused: 0b11, full: 0 });
+}
+
+#[test]
+fn what_was_lost_is_told_to_a_worker_that_asks_after_frames_only() {
+    let (_host, _steering, [mut a, mut b]) = cable();
+    let burst: Vec<_> = (0..BATCH as u8).map(|n| claimed(60, n)).collect();
+    let mut missed = 0;
+    for _ in 0..40 {
+        // More than the ring holds each time, then all of it taken.
+        for _ in 0..40 {
+            send(a.ports[0].transmit.as_mut(), &burst);
+        }
+        for _ in 0..40 {
+            if drain(&mut b.ports[0], 0) > 0 {
+                missed += b.ports[0].receive.missed();
+            }
+        }
+    }
+    assert!(missed > 5_000, "{missed} of some 20,000");
+}
+
+#[test]
+fn any_number_of_interfaces_has_packet_memory() {
+    let host = Host::new();
+    let names: Vec<(String, String)> = (0..9).map(|n| (format!("a{n}"), format!("b{n}"))).collect();
+    for (near, far) in &names {
+        host.join(near, &host, far);
+    }
+    let ends: Vec<(String, u32)> =
+        names.iter().flat_map(|(a, b)| [a, b]).map(|n| (n.clone(), host.index(n))).collect();
+    let (_steering, mut opened) = host.run(move || {
+        let steering = Steering::new().unwrap();
+        let net = Prefix { address: IpAddr::from([198, 51, 100, 0]), length: 24 };
+        let rules = SteeringRules { prefixes: [net].into(), ..SteeringRules::default() };
+        steering.apply(&rules).unwrap();
+        let opened: Vec<Opened> = ends
+            .iter()
+            .map(|(name, index)| open(&request(name, *index), &steering).unwrap())
+            .collect();
+        (steering, opened)
+    });
+    let burst: Vec<_> = (0..32).map(|n| claimed(60, n)).collect();
+    for pair in opened.chunks_exact_mut(2) {
+        let [from, to] = pair else { panic!() };
+        for _ in 0..100 {
+            assert_eq!(send(from.ports[0].transmit.as_mut(), &burst), Sent::default());
+            let mut got = 0;
+            while got < burst.len() && wait(&to.ports[0]) {
+                got += drain(&mut to.ports[0], 0);
+            }
+            assert_eq!(got, burst.len());
+        }
+    }
+}
+
+#[test]
+fn an_interface_is_opened_again_at_once() {
+    let host = Host::new();
+    host.join("one", &host, "two");
+    let index = host.index("one");
+    host.run(move || {
+        let steering = Steering::new().unwrap();
+        for _ in 0..50 {
+            drop(open(&request("one", index), &steering).unwrap());
+        }
+    });
+}
+
+fn request(interface: &str, index: u32) -> Request<'_> {
+    Request { interface, index, port: PortId(5), workers: 1, generic: false, busy_poll: false }
+}
+
 #[test]
 fn a_ring_that_nobody_empties_loses_new_frames_and_counts_them() {
     let (_host, _steering, [mut a, mut b]) = cable();

@@ -126,7 +126,7 @@ struct Seen {
     verdicts: Vec<Verdict>,
     frames: Vec<(Vec<u8>, Offload)>,
     outbox: Vec<Left>,
-    totals: [u64; 5],
+    totals: [u64; 4],
     drops: Vec<u64>,
     traffic: Vec<Traffic>,
     loads: Vec<Load>,
@@ -348,8 +348,7 @@ fn see(
     judge(&mut net.path, view, &mut frames, &mut verdicts);
     let frames = frames.iter().map(|frame| (frame.bytes().to_vec(), frame.offload)).collect();
     let counters = &director.all_counters()[0];
-    let totals =
-        [&counters.received, &counters.sent, &counters.host, &counters.shed, &counters.missed];
+    let totals = [&counters.received, &counters.sent, &counters.host, &counters.shed];
     let reals = || (0..64).map(RealId);
     Seen {
         verdicts: verdicts.to_vec(),
