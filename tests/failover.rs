@@ -52,14 +52,18 @@ fn ask(pair: &Pair) -> Result<()> {
     Ok(())
 }
 
-/// Who answers ARP for the VIP, as the client sees it: every answer.
-fn answers(pair: &Pair) -> Result<Vec<String>> {
+/// Who answers ARP for the VIP, as the client sees it.
+fn answers(pair: &Pair) -> Result<String> {
     pair.client.run(&["ip", "neigh", "flush", "dev", "eth0"])?;
     pair.client.run_ok(&["ping", "-c2", "-i0.2", "-W2", VIP])?;
-    let table = pair.client.run_ok(&["ip", "neigh", "show", VIP])?;
-    let words: Vec<&str> = table.split_whitespace().collect();
-    let mac = words.iter().position(|word| *word == "lladdr").and_then(|at| words.get(at + 1));
-    Ok(mac.map(|mac| (*mac).to_owned()).into_iter().collect())
+    neighbour(&pair.client, VIP)
+}
+
+/// The MAC that a host has for an address.
+fn neighbour(host: &Host, address: &str) -> Result<String> {
+    let table = host.run_ok(&["ip", "neigh", "show", address])?;
+    let mut words = table.split_whitespace().skip_while(|word| *word != "lladdr");
+    Ok(words.nth(1).with_context(|| format!("{address}: {table}"))?.to_owned())
 }
 
 struct Two {
@@ -70,10 +74,14 @@ struct Two {
 }
 
 fn two(name: &str) -> Result<Two> {
-    let pair = Pair::new(name, 1)?;
+    two_of(Pair::new(name, 1)?, |config| config)
+}
+
+fn two_of(pair: Pair, edit: impl Fn(String) -> String) -> Result<Two> {
     let server = Backend::http(&pair.reals[0], "[::]:80")?;
     let start = |number: usize| {
-        Director::start(&pair.directors[number], Path::new(BINARY), Some(&pair.config(number, WEB)))
+        let config = edit(pair.config(number, WEB));
+        Director::start(&pair.directors[number], Path::new(BINARY), Some(&config))
     };
     let (first, second) = (start(0)?, start(1)?);
     let two = Two { first, second, _server: server, pair };
@@ -97,11 +105,11 @@ impl Two {
 #[test]
 fn mastership_moves_at_kill_stop_and_order_and_comes_back() -> Result<()> {
     let mut two = two("failover")?;
-    ensure!(answers(&two.pair)? == ["00:00:5e:00:01:33"], "the virtual MAC answers");
+    ensure!(answers(&two.pair)? == "00:00:5e:00:01:33", "the virtual MAC answers");
 
     two.first.kill();
     two.second_is_master()?;
-    ensure!(answers(&two.pair)? == ["00:00:5e:00:01:33"], "the same MAC from the other director");
+    ensure!(answers(&two.pair)? == "00:00:5e:00:01:33", "the same MAC from the other director");
     two.first.restart()?;
     two.first_is_master()?;
 
@@ -149,7 +157,7 @@ fn a_cut_cable_on_either_side_moves_both_sides() -> Result<()> {
 fn a_backup_is_silent() -> Result<()> {
     let two = two("failsilent")?;
     // Told to send to the backup's own MAC, the client gets no answer of any kind.
-    let backup = two.pair.cables[1].outside.mac.map(|byte| format!("{byte:02x}")).join(":");
+    let backup = written(two.pair.cables[1].outside.mac);
     let client = &two.pair.client;
     client.run_ok(&["ip", "neigh", "replace", VIP, "lladdr", &backup, "dev", "eth0"])?;
     let watched = harness::capture::Capture::start(client, "eth0", &format!("src host {VIP}"))?;
@@ -228,6 +236,15 @@ fn scripts_and_services_that_fail_move_mastership() -> Result<()> {
     ask(&pair)
 }
 
+/// The configuration with the interfaces' own MACs.
+fn own_macs(config: String) -> String {
+    config.replace("\ninterface = ", "\nvirtual_mac = false\ninterface = ")
+}
+
+fn written(mac: [u8; 6]) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}
+
 /// Starts keepalived with one instance that is like the pair's outside one.
 fn keepalived(host: &Host, priority: u8) -> Result<Process> {
     let file = |name: &str| host.directory().join(name).to_string_lossy().into_owned();
@@ -260,9 +277,19 @@ fn has_vip(host: &Host) -> bool {
 
 #[test]
 fn keepalived_can_be_either_half_and_the_vip_answers_throughout() -> Result<()> {
-    let pair = Pair::new("failmixed", 1)?;
+    beside_keepalived("failmixed", |config| config, "00:00:5e:00:01:33")
+}
+
+#[test]
+fn keepalived_can_be_either_half_when_both_answer_with_their_own_mac() -> Result<()> {
+    beside_keepalived("failmixown", own_macs, "the interface's")
+}
+
+/// `virtual_mac` is what the client is to have for the VIP while Viaduct is master.
+fn beside_keepalived(name: &str, edit: impl Fn(String) -> String, virtual_mac: &str) -> Result<()> {
+    let pair = Pair::new(name, 1)?;
     let _server = Backend::http(&pair.reals[0], "[::]:80")?;
-    let config = pair.config(0, WEB);
+    let config = edit(pair.config(0, WEB));
     // keepalived knows nothing of the inside.
     let start = config.find("[[vrrp]]\nname = \"inside\"").context("inside")?;
     let end = config.find(WEB).context("web")?;
@@ -272,14 +299,27 @@ fn keepalived_can_be_either_half_and_the_vip_answers_throughout() -> Result<()> 
     until(&viaduct, "master")?;
     let peer = keepalived(&pair.directors[1], 100)?;
     let pings = pair.client.spawn(command(&["ping", "-i", "0.05", "-W1", VIP])?)?;
+    let own = |director: usize| written(pair.cables[director].outside.mac);
+    let viaducts = if virtual_mac.contains(':') { virtual_mac.to_owned() } else { own(0) };
+    // The pings never stop, so it is the announcement that tells the client.
+    let learns = |mac: &str| {
+        wait::until_ok(&format!("the client to have {mac}"), LIMIT, || {
+            let has = neighbour(&pair.client, VIP)?;
+            ensure!(has == mac, "{has}");
+            Ok(())
+        })
+    };
 
     // keepalived follows while Viaduct lives, takes over when it dies, and lets go when it is back.
     wait::pause(Duration::from_secs(1));
     ensure!(!has_vip(&pair.directors[1]), "two masters");
+    learns(&viaducts)?;
     viaduct.kill();
     wait::until("keepalived to take over", LIMIT, || has_vip(&pair.directors[1]).then_some(()))?;
+    learns(&own(1))?;
     viaduct.restart()?;
     until(&viaduct, "master")?;
+    learns(&viaducts)?;
     wait::until("keepalived to let go", LIMIT, || (!has_vip(&pair.directors[1])).then_some(()))?;
     viaduct.viaduct(&["failover"])?;
     wait::until("keepalived to take over", LIMIT, || has_vip(&pair.directors[1]).then_some(()))?;
@@ -312,13 +352,6 @@ fn keepalived_can_be_either_half_and_the_vip_answers_throughout() -> Result<()> 
     Ok(())
 }
 
-/// The MAC that a real server has for its gateway.
-fn gateway_mac(real: &Host) -> Result<String> {
-    let table = real.run_ok(&["ip", "neigh", "show", GATEWAY])?;
-    let mut words = table.split_whitespace().skip_while(|word| *word != "lladdr");
-    Ok(words.nth(1).with_context(|| table.clone())?.to_owned())
-}
-
 #[test]
 fn the_gateway_moves_too_with_what_real_servers_ask_of_the_world() -> Result<()> {
     let mut two = two("failgateway")?;
@@ -339,7 +372,10 @@ fn the_gateway_moves_too_with_what_real_servers_ask_of_the_world() -> Result<()>
         line.clear();
         reader.read_line(&mut line)?;
         ensure!(line.trim() == text, "{line:?} for {text:?}");
-        ensure!(gateway_mac(&real)? == "00:00:5e:00:01:34", "the inside instance's virtual MAC");
+        ensure!(
+            neighbour(&real, GATEWAY)? == "00:00:5e:00:01:34",
+            "the inside instance's virtual MAC"
+        );
         real.run_ok(&["ping", "-c1", "-W2", GATEWAY])?;
         real.run_ok(&["ping", "-c1", "-W2", "192.0.2.100"]).map(drop)
     };
@@ -350,4 +386,101 @@ fn the_gateway_moves_too_with_what_real_servers_ask_of_the_world() -> Result<()>
     two.first.restart()?;
     two.first_is_master()?;
     says("by the first again")
+}
+
+/// Some addresses that move, and where they are seen.
+const MOVING: [(&str, &str); 4] =
+    [("client", VIP), ("client", "2001:db8::10"), ("real", GATEWAY), ("real", "10.0.0.253")];
+
+/// The same document with own MACs, another gateway that belongs to the outside, and an IPv6 instance.
+fn own_macs_everywhere(config: String) -> String {
+    let inside = "inside_addresses = [{ address = \"10.0.0.253/24\", interface = \"eth1\" }]";
+    let config = config.replace("id = 51\n", &format!("id = 51\n{inside}\n"));
+    let priority = if config.contains("priority = 150") { 150 } else { 100 };
+    own_macs(format!(
+        "{config}\n[[vrrp]]\nname = \"six\"\ninterface = \"eth0\"\nid = 53\ngroup = \"lb\"\n\
+         priority = {priority}\nadvert_interval = \"100ms\"\n\
+         addresses = [\"fe80::10\", \"2001:db8::10\"]\n"
+    ))
+}
+
+/// Every frame that the client sees from a virtual MAC, or of ARP and neighbour discovery.
+fn watch(client: &Host) -> Result<Process> {
+    let filter = "arp or ether[6:4] = 0x00005e00 or icmp6[0] = 135";
+    let mut tcpdump = client.spawn(command(&[
+        "tcpdump",
+        "-n",
+        "-e",
+        "-l",
+        "--immediate-mode",
+        "-i",
+        "eth0",
+        filter,
+    ])?)?;
+    tcpdump.wait_for_output("listening on", LIMIT)?;
+    Ok(tcpdump)
+}
+
+#[test]
+fn without_the_virtual_mac_the_announcement_moves_everybody_to_the_other_director() -> Result<()> {
+    let pair = Pair::new("failown", 1)?;
+    pair.client.add_address("eth0", "2001:db8::100/64")?;
+    let virtual_frames = watch(&pair.client)?;
+    let mut two = two_of(pair, own_macs_everywhere)?;
+    let (client, real) = (two.pair.client.clone(), two.pair.reals[0].clone());
+    let at = |place: &str| if place == "client" { &client } else { &real };
+    for (place, address) in MOVING {
+        at(place).run_ok(&["ping", "-c1", "-W5", address])?;
+    }
+    let macs = [0, 1].map(|number: usize| {
+        let cables = &two.pair.cables[number];
+        (written(cables.outside.mac), written(cables.inside.mac))
+    });
+    let all_have = |director: usize| {
+        let (outside, inside) = &macs[director];
+        wait::until_ok(&format!("all to have director {director}'s MACs"), LIMIT, || {
+            for (place, address) in MOVING {
+                let (has, wanted) = (
+                    neighbour(at(place), address)?,
+                    if place == "client" { outside } else { inside },
+                );
+                ensure!(has == *wanted, "{address}: {has}, should be {wanted}");
+            }
+            Ok(())
+        })
+    };
+    all_have(0)?;
+    let shown = two.first.viaduct(&["show", "vrrp"])?;
+    ensure!(shown.contains(&format!("own {}", macs[0].0)), "{shown}");
+    for interface in ["eth0", "eth1"] {
+        let link = two.pair.directors[0].run_ok(&["ip", "-d", "link", "show", "dev", interface])?;
+        ensure!(link.contains("promiscuity 0"), "{link}");
+        let heard = two.pair.directors[0].run_ok(&["bridge", "fdb", "show", "dev", interface])?;
+        ensure!(!heard.contains("00:00:5e:00"), "{heard}");
+    }
+
+    // Nobody but the other director speaks from here on, until all have learnt.
+    let asked = watch(&client)?;
+    two.first.kill();
+    all_have(1)?;
+    asked.signal(Signal::SIGINT)?;
+    let asked = asked.finish(LIMIT)?.stdout;
+    ensure!(
+        asked.contains(&format!("Request who-has {VIP} (ff:ff:ff:ff:ff:ff) tell {VIP}")),
+        "{asked}"
+    );
+    ensure!(!asked.contains("tell 192.0.2.100") && !asked.contains("solicitation"), "{asked}");
+    two.second_is_master()?;
+    real.run_ok(&["ping", "-c1", "-W5", "10.0.0.253"])?;
+
+    two.first.restart()?;
+    two.first_is_master()?;
+    all_have(0)?;
+    two.first.viaduct(&["failover"])?;
+    two.second_is_master()?;
+    all_have(1)?;
+    virtual_frames.signal(Signal::SIGINT)?;
+    let frames = virtual_frames.finish(LIMIT)?.stdout;
+    ensure!(frames.contains(&macs[0].0) && !frames.contains("00:00:5e:00"), "{frames}");
+    Ok(())
 }

@@ -207,6 +207,38 @@ fn udp_flows_and_persistence_stay_with_their_real_server() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn streams_go_on_when_the_directors_answer_with_their_own_macs() -> Result<()> {
+    let own =
+        |config: String| config.replace("\ninterface = ", "\nvirtual_mac = false\ninterface = ");
+    let mut scene = Scene::with("ownmacs", |_| String::new(), own)?;
+    let load = Load::start(&scene.pair.client)?;
+    wait::pause(Duration::from_secs(1));
+    scene.first.kill();
+    until(&scene.second, "vrrp", |vrrp| all(vrrp, "master"))?;
+    load.all_alive()?;
+    scene.first.restart()?;
+    scene.settled()?;
+    load.all_alive()?;
+    let (streams, lost) = load.finish();
+    println!("{streams} streams moved there and back between two own MACs, {} lost", lost.len());
+    ensure!(lost.is_empty(), "{lost:#?}");
+
+    // With the other kind on one of them both directors say so.
+    let file = scene.pair.directors[1].directory().join("virtual.toml");
+    std::fs::write(&file, scene.second.viaduct(&["export"])?.replace("virtual_mac = false\n", ""))?;
+    scene.second.viaduct(&["apply", &file.to_string_lossy()])?;
+    for director in [&scene.first, &scene.second] {
+        until(director, "vrrp", |vrrp| {
+            let told = vrrp[0]["differences"].as_array();
+            told.is_some_and(|told| told.contains(&"the other kind of MAC".into()))
+        })?;
+        let events = director.viaduct(&["show", "events"])?;
+        ensure!(events.contains("virtual_mac should be the same"), "{events}");
+    }
+    Ok(())
+}
+
 /// The director writes its VIP into the replies of an FTP server, which shifts the sequence numbers of
 /// the control connection from then on; the other director has to go on with the same shift.
 #[test]

@@ -204,3 +204,29 @@ fn an_interface_may_come_go_and_lose_its_address() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn a_master_without_the_virtual_mac_announces_another_mac_of_its_interface() -> Result<()> {
+    let (_lab, one, _) = pair("vrrpother")?;
+    let own = Instance { virtual_mac: false, ..instance("own", 7, 150, &["192.0.2.10"])? };
+    let node = Node::start(&one, vec![own, instance("virtual", 8, 150, &["192.0.2.20"])?])?;
+    node.wait_for("virtual", State::Master)?;
+    node.wait_for("own", State::Master)?;
+    let announced = |name: &str| {
+        node.status(name).map(|status| status.counters.announcements_sent.load(Ordering::Relaxed))
+    };
+    wait::until("the first announcements", LIMIT, || {
+        (announced("own") == Some(5) && announced("virtual") == Some(5)).then_some(())
+    })?;
+    let other = [2, 0, 0, 0, 0x77, 1];
+    one.run_ok(&["ip", "link", "set", "eth0", "address", "02:00:00:00:77:01"])?;
+    wait::until("the other MAC to be announced", LIMIT, || {
+        let status = node.status("own")?;
+        (status.mac == Some(other) && announced("own") >= Some(10)).then_some(())
+    })?;
+    let status = node.wait_for("virtual", State::Master)?;
+    ensure!(status.mac == Some([0, 0, 0x5e, 0, 1, 8]), "{status:#?}");
+    ensure!(announced("virtual") == Some(5), "nothing has changed for it");
+    ensure!(node.status("own").is_some_and(|status| status.state == State::Master));
+    Ok(())
+}

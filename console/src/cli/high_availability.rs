@@ -27,14 +27,24 @@ pub(super) fn vrrp(client: &Client, arguments: &ShowArguments) -> Outcome {
             instance.seconds.to_string(),
             instance.priority.to_string(),
             format!("{} id {} v{}", instance.interface, instance.id, instance.version),
+            mac(instance),
             addresses.join(" "),
             heard.map(|m| format!("{} ({})", m.address, m.priority)).unwrap_or_default(),
             why(instance),
         ]
     };
     let rows: Vec<_> = instances.iter().map(row).collect();
-    let headings =
-        ["Instance", "State", ">Seconds", ">Priority", "Where", "Addresses", "Master", "Why"];
+    let headings = [
+        "Instance",
+        "State",
+        ">Seconds",
+        ">Priority",
+        "Where",
+        "MAC",
+        "Addresses",
+        "Master",
+        "Why",
+    ];
     print::table(&headings, &rows)?;
     // Adverts with a time in them, logs and certificates of the two are compared by their clocks.
     let clocks: TimeView = client.get("/v1/time")?;
@@ -42,6 +52,12 @@ pub(super) fn vrrp(client: &Client, arguments: &ShowArguments) -> Outcome {
         Some(peer) => print::text(&format!("\npeer's clock: {}\n", peer_clock(peer))),
         None => Ok(()),
     }
+}
+
+/// What the master answers with.
+fn mac(instance: &VrrpView) -> String {
+    let own = if instance.virtual_mac { "" } else { "own " };
+    instance.mac.as_ref().map(|mac| format!("{own}{mac}")).unwrap_or_default()
 }
 
 fn why(instance: &VrrpView) -> String {

@@ -52,6 +52,7 @@ fn instance(intent: &VrrpInstance, has_peer: bool) -> Result<Instance, String> {
     instance.preempt = intent.preempt;
     instance.preempt_delay = intent.preempt_delay;
     instance.accept = intent.accept;
+    instance.virtual_mac = intent.virtual_mac;
     if has_peer {
         instance.startup_delay = STARTUP_DELAY;
     }
@@ -138,6 +139,7 @@ mod tests {
         interface = "eth0"
         id = 50
         addresses = ["fe80::10"]
+        virtual_mac = false
         hmac_key = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
     "#;
 
@@ -157,5 +159,7 @@ mod tests {
         assert_eq!(things, expected);
         assert!(outside.interfaces.contains_key("eth1"));
         assert!(six.keys.is_some() && six.format.version() == Version::V3);
+        assert_eq!(outside.mac(), Some([0, 0, 0x5e, 0, 1, 50]));
+        assert_eq!(six.mac(), None, "the interface's own");
     }
 }

@@ -50,7 +50,8 @@ pub fn roles(document: &Document, masters: &BTreeSet<String>) -> BTreeMap<IpAddr
     roles
 }
 
-/// The virtual Ethernet addresses that this node is to hear, with the interface's name.
+/// The virtual Ethernet addresses that this node is to hear, with the interface's name. Instances that
+/// answer with the interface's own address need none.
 pub fn virtual_macs(document: &Document, masters: &BTreeSet<String>) -> BTreeSet<(String, Mac)> {
     let mut macs = BTreeSet::new();
     for instance in document.vrrp.iter().filter(|instance| masters.contains(&instance.name)) {
@@ -62,7 +63,11 @@ pub fn virtual_macs(document: &Document, masters: &BTreeSet<String>) -> BTreeSet
     macs
 }
 
+/// The virtual Ethernet address, where it is used.
 fn mac(instance: &VrrpInstance) -> Option<Mac> {
+    if !instance.virtual_mac {
+        return None;
+    }
     let family = Family::of(instance.addresses.first()?);
     Some(Vrid::new(instance.id)?.mac(family))
 }

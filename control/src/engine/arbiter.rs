@@ -4,6 +4,7 @@
 use super::Mastership;
 use super::arbitration::{Arbitration, Facts, Own};
 use super::fencing::{self, Fencing};
+use super::mac_kinds::MacKinds;
 use crate::events::Severity;
 use crate::fence;
 use crate::health::fsm::Depth;
@@ -13,6 +14,7 @@ use crate::model::{self, Peer, PingProbe};
 use crate::sync::message::Role;
 use crate::vrrp::fsm::{Reason, State};
 use crate::vrrp::status::InstanceStatus;
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -40,6 +42,7 @@ pub(super) struct Arbiter {
     peer: Vec<Role>,
     told: Vec<Role>,
     fencing: Fencing,
+    kinds: MacKinds,
     witnesses: Vec<IpAddr>,
     /// When a witness answered last, in milliseconds since `started`.
     answered: Arc<AtomicU64>,
@@ -58,6 +61,7 @@ impl Arbiter {
             peer: Vec::new(),
             told: Vec::new(),
             fencing: Fencing::default(),
+            kinds: MacKinds::default(),
             witnesses: Vec::new(),
             answered: Arc::default(),
             asking: JoinSet::new(),
@@ -69,6 +73,9 @@ impl Arbiter {
 
     /// The document names this peer now.
     pub fn follow(&mut self, peer: Option<&Peer>, now: Instant) {
+        if peer.is_none() {
+            self.kinds = MacKinds::default();
+        }
         let witnesses = peer.map(|peer| peer.witnesses.clone()).unwrap_or_default();
         if witnesses == self.witnesses {
             return;
@@ -125,6 +132,7 @@ impl Arbiter {
             self.standing_down.clone_from(&verdict);
             self.mastership.inhibit(verdict);
         }
+        words.extend(self.kinds.compare(&own, &self.peer));
         words.extend(self.fence_if_due(peer, (link, heard), &statuses, now));
         while let Ok(word) = self.words.1.try_recv() {
             words.push(word);
@@ -174,6 +182,11 @@ impl Arbiter {
         Some((Severity::Warning, text))
     }
 
+    /// The instances for which the peer uses the other kind of MAC.
+    pub const fn other_macs(&self) -> &BTreeSet<String> {
+        self.kinds.different()
+    }
+
     fn is_witnessed(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.last_answer()) < SILENT
     }
@@ -190,6 +203,7 @@ fn own(status: &InstanceStatus) -> Own {
             instance: status.name.clone(),
             master: status.state == State::Master,
             priority: status.priority.get(),
+            virtual_mac: Some(status.virtual_mac),
         },
         heard: status.counters.adverts_received.load(Ordering::Relaxed),
     }

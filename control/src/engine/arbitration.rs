@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     fn role(master: bool, priority: u8) -> Role {
-        Role { instance: "outside".to_owned(), master, priority }
+        Role { instance: "outside".to_owned(), master, priority, virtual_mac: Some(true) }
     }
 
     fn own(master: bool, priority: u8, heard: u64) -> [Own; 1] {

@@ -15,6 +15,7 @@ mod fencing;
 mod keeper;
 mod kernel_sync;
 mod ledger;
+mod mac_kinds;
 mod mastership;
 mod moment;
 mod packets;

@@ -13,6 +13,7 @@ use crate::sync::table::{Harvest, Table, Taken};
 use crate::sync::task::{Settings, SyncEvent, SyncHandle, clock, spawn};
 use crate::view::SyncView;
 use dataplane::worker::Dataplane;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -52,6 +53,8 @@ struct Inner {
     waiting: bool,
     /// Whether nothing of the peer's configuration is under way to this node.
     settled: bool,
+    /// VRRP instances for which the peer uses the other kind of MAC.
+    other_macs: BTreeSet<String>,
     taken: Arc<Taken>,
 }
 
@@ -69,6 +72,11 @@ impl Replication {
             inner.waiting,
             clock(),
         )
+    }
+
+    /// VRRP instances for which the peer uses the other kind of MAC, as it told last.
+    pub fn other_macs(&self) -> BTreeSet<String> {
+        self.inner().other_macs.clone()
     }
 
     /// The peer's clock against this node's; `None` without a link.
@@ -304,6 +312,12 @@ impl Task {
         let wins_ties = link.as_ref().is_some_and(|link| link.wins_ties());
         let heard = link.as_ref().map(|link| link.heard());
         let (news, words) = self.arbiter.turn(peer.as_ref(), (up, fresh), heard, wins_ties, now);
+        {
+            let mut inner = self.parts.replication.inner();
+            if inner.other_macs != *self.arbiter.other_macs() {
+                inner.other_macs.clone_from(self.arbiter.other_macs());
+            }
+        }
         if let (Some(roles), Some(link)) = (news, link) {
             // A full queue is told again at the next change; the link is in trouble then anyway.
             link.say(Control::Roles(roles));

@@ -64,6 +64,10 @@ pub(super) fn claimed(
     out: &mut Vec<Action>,
 ) {
     let now = senses.now.steady;
+    if state.generation.table.owned(&address).is_none() {
+        // Heard by the packet path before it learnt that another director is master now.
+        return;
+    }
     if state.claims.len() >= CLAIMS && !state.claims.contains_key(&(address, mac)) {
         return;
     }
@@ -95,6 +99,13 @@ pub(super) fn claimed(
         );
         state.record(senses.now, (Severity::Warning, Kind::Setup), "", text, out);
     }
+}
+
+/// An address that is another director's now may be answered for by it, and by whom it was heard before
+/// says nothing when the address comes back. What people were told of is ended in its time.
+pub(super) fn forget_others(state: &mut State) {
+    let table = &state.generation.table;
+    state.claims.retain(|(address, _), claim| claim.told || table.owned(address).is_some());
 }
 
 /// Claims that are not heard any more have ended.

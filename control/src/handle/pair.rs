@@ -10,7 +10,13 @@ impl Handle {
     /// The VRRP instances as they stand.
     pub fn vrrp(&self) -> Vec<VrrpView> {
         let document = &self.snapshot().document;
-        VrrpView::all(document, &self.mastership.status(), crate::vrrp::task::clock())
+        let mut views =
+            VrrpView::all(document, &self.mastership.status(), crate::vrrp::task::clock());
+        let other = self.replication.other_macs();
+        for view in views.iter_mut().filter(|view| other.contains(&view.name)) {
+            view.differences.push("the other kind of MAC".to_owned());
+        }
+        views
     }
 
     /// How the link to the other director stands, and what is shared over it.

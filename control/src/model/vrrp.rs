@@ -42,6 +42,10 @@ pub struct VrrpInstance {
     pub track: Vec<VrrpTrack>,
     /// Whether packets to the virtual addresses are accepted by a master that is not their owner.
     pub accept: bool,
+    /// Whether the master speaks and answers with the protocol's virtual MAC; else with the interface's
+    /// own, for hypervisors and switches that let no other one pass. keepalived's `use_vmac`, which is
+    /// off there unless asked for.
+    pub virtual_mac: bool,
 }
 
 /// An address that moves with an instance, on an interface of its own.

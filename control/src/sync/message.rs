@@ -213,6 +213,9 @@ pub struct Role {
     pub master: bool,
     /// Its effective priority.
     pub priority: u8,
+    /// Whether it uses the virtual MAC; `None` from a program that does not tell.
+    #[serde(default)]
+    pub virtual_mac: Option<bool>,
 }
 
 /// Why a frame is refused; the link is closed then.

@@ -30,6 +30,12 @@ pub struct VrrpView {
     pub reason: Option<String>,
     /// Priority, with what tracking added.
     pub priority: u8,
+    /// Whether it uses the protocol's virtual MAC, not the interface's own.
+    #[serde(default)]
+    pub virtual_mac: bool,
+    /// The MAC that it answers with on its interface while it is master.
+    #[serde(default)]
+    pub mac: Option<String>,
     /// Where its adverts come from.
     pub source: Option<IpAddr>,
     /// The master that a backup hears.
@@ -98,6 +104,8 @@ impl VrrpView {
             seconds: now.saturating_duration_since(status.since).as_secs(),
             reason: status.reason.map(|reason| reason.to_string()),
             priority: status.priority.get(),
+            virtual_mac: status.virtual_mac,
+            mac: status.mac.map(|mac| mac.map(|byte| format!("{byte:02x}")).join(":")),
             source: status.source,
             master: status.master.map(|(address, priority)| HeardMaster { address, priority }),
             addresses: intent.map(|instance| instance.addresses.clone()).unwrap_or_default(),

@@ -198,12 +198,34 @@ impl Speaker {
     /// Reads the interfaces anew and draws the consequences.
     pub fn rescan(&mut self, now: Instant) {
         match interfaces::all() {
-            Ok(interfaces) => self.interfaces = interfaces,
+            Ok(interfaces) => {
+                let before = std::mem::replace(&mut self.interfaces, interfaces);
+                self.announce_other_macs(&before);
+            }
             Err(error) => return tracing::warn!(%error, "cannot read the interfaces"),
         }
         let members = self.groups.iter().flat_map(|running| &running.members);
         self.open_links(wanted_links(members.map(|member| &member.instance)));
         self.look_again(now);
+    }
+
+    /// A master that answers with the MAC of its interfaces announces its addresses when that is another
+    /// one than before, as after another cable of a bond took over.
+    fn announce_other_macs(&mut self, before: &BTreeMap<String, Interface>) {
+        let interfaces = &self.interfaces;
+        let mac = |all: &BTreeMap<String, Interface>, name: &str| all.get(name).map(Interface::mac);
+        let differs = |name: &str| mac(before, name) != mac(interfaces, name);
+        for running in &mut self.groups {
+            for (index, member) in running.members.iter_mut().enumerate() {
+                let instance = &member.instance;
+                let other =
+                    !instance.virtual_mac && instance.owned().any(|(_, name)| differs(name));
+                let machine = running.group.get(index);
+                if other && machine.is_some_and(|machine| machine.state() == State::Master) {
+                    member.announcing = (instance.announcements.repeat, 0);
+                }
+            }
+        }
     }
 
     /// Opens and closes sockets until there is one for each key, with or without multicast.

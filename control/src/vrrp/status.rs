@@ -3,6 +3,7 @@
 use super::fsm::{Reason, State};
 use super::packet::{Differences, Rejected};
 use super::{Priority, Version, Vrid};
+use dataplane::table::Mac;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -46,6 +47,10 @@ pub struct InstanceStatus {
     pub reason: Option<Reason>,
     /// Effective priority.
     pub priority: Priority,
+    /// Whether the virtual MAC is used.
+    pub virtual_mac: bool,
+    /// What it answers with on its interface while it is master; `None` while that is not there.
+    pub mac: Option<Mac>,
     /// Source of own adverts, once known.
     pub source: Option<IpAddr>,
     /// The master that a backup follows, and its priority.

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::host::{Address, Neighbour, NeighbourState, Route};
+use dataplane::io::steer::SteeringRules;
 use dataplane::table::Prefix;
 
 fn host(links: &[(u32, &str)]) -> Arc<HostState> {
@@ -138,6 +139,34 @@ fn under_vrrp() -> Director {
     Director::new(Some(Document { vrrp, ..web(&[1]) }))
 }
 
+/// The steering rules that hold.
+fn steered(director: &Director) -> SteeringRules {
+    let rules = director.others.iter().rev().find_map(|action| match action {
+        Action::Steer(rules) => Some(rules.clone()),
+        _ => None,
+    });
+    rules.expect("steered")
+}
+
+#[test]
+fn without_the_virtual_mac_a_master_answers_with_its_own_and_listens_to_no_other() {
+    use crate::vrrp::fsm::State as Standing;
+    let mut director = under_vrrp();
+    let mut document = Document::clone(&director.state.running);
+    document.vrrp[0].virtual_mac = false;
+    director.state.running = Arc::new(document);
+    director.happen(Event::HostChanged(host(&[(7, "eth0"), (8, "eth1")])));
+    director.happen(works(PortId(0)));
+    director.happen(role(Standing::Master));
+    for address in [IpAddr::from([192, 0, 2, 1]), [10, 0, 0, 1].into()] {
+        assert_eq!(director.table.owned(&address).map(|owned| owned.mac), Some(None));
+    }
+    assert!(steered(&director).macs.is_empty());
+    assert!(steered(&director).owned.contains(&[192, 0, 2, 1].into()));
+    director.happen(role(Standing::Backup));
+    assert!(director.table.is_silent(&[192, 0, 2, 1].into()));
+}
+
 fn role(to: crate::vrrp::fsm::State) -> Event {
     Event::RoleChanged { instance: "outside".into(), to, reason: "test".into() }
 }
@@ -161,11 +190,7 @@ fn a_backup_is_silent_and_a_master_answers_with_the_virtual_mac() {
         assert_eq!(director.table.owned(&address).map(|owned| owned.mac), Some(Some(mac)));
         assert!(!director.table.is_silent(&address));
     }
-    let steered = director.others.iter().rev().find_map(|action| match action {
-        Action::Steer(rules) => Some(rules.clone()),
-        _ => None,
-    });
-    assert_eq!(steered.expect("steered").macs, [(7, mac), (8, mac)].into());
+    assert_eq!(steered(&director).macs, [(7, mac), (8, mac)].into());
     director.happen(role(Standing::Fault));
     assert!(director.table.owned(&gateway).is_none() && director.table.is_silent(&address));
     assert_eq!(director.said(Kind::Mastership).len(), 3);
@@ -183,4 +208,27 @@ fn an_address_that_leaves_its_instance_is_always_owned() {
     director.state.republish(&mut actions);
     let owned = director.state.generation.table.owned(&address).map(|owned| owned.mac);
     assert_eq!(owned, Some(None));
+}
+
+#[test]
+fn the_other_director_s_word_between_two_masterships_is_no_claim() {
+    use crate::vrrp::fsm::State as Standing;
+    let mut director = under_vrrp();
+    let claim =
+        || Event::AddressClaimed { address: [192, 0, 2, 1].into(), mac: [2, 0, 0, 0, 9, 9] };
+    let mut actions = Vec::new();
+    director.state.republish(&mut actions);
+    for _ in 0..3 {
+        director.happen(role(Standing::Master));
+        director.happen(claim());
+        director.happen(role(Standing::Backup));
+        director.happen(claim());
+        director.pass(10);
+    }
+    assert_eq!(director.said(Kind::Setup), [""; 0]);
+    director.happen(role(Standing::Master));
+    director.happen(claim());
+    director.pass(10);
+    director.happen(claim());
+    assert_eq!(director.said(Kind::Setup).len(), 1, "somebody else goes on");
 }

@@ -88,6 +88,7 @@ fn instance(section: &Section<'_, '_>, document: &Document) -> Option<VrrpInstan
         checksum_pseudo_header: section.switch("checksum_pseudo_header").unwrap_or(true),
         track: track(section, document),
         accept: section.switch("accept").unwrap_or(true),
+        virtual_mac: section.switch("virtual_mac").unwrap_or(true),
     };
     fits_together(section, &instance);
     (name.is_some() && interface.is_some() && id.is_some()).then_some(instance)

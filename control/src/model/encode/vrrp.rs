@@ -59,6 +59,7 @@ fn instance(writer: &mut Writer, instance: &VrrpInstance) {
     }
     writer.unless("checksum_pseudo_header", instance.checksum_pseudo_header, true);
     writer.unless("accept", instance.accept, true);
+    writer.unless("virtual_mac", instance.virtual_mac, true);
     for item in &instance.track {
         track(writer, item);
     }

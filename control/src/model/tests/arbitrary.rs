@@ -393,7 +393,7 @@ fn instance(name: String, id: u8) -> BoxedStrategy<VrrpInstance> {
     (
         1..=255_u8,
         1..=4095_u64,
-        any::<[bool; 3]>(),
+        any::<[bool; 4]>(),
         vec(v6(), 1..3),
         vec(v6(), 0..3),
         option::of(word()),
@@ -425,6 +425,7 @@ fn instance(name: String, id: u8) -> BoxedStrategy<VrrpInstance> {
                 checksum_pseudo_header: switches[1],
                 track: vec![VrrpTrack { what: Tracked::Interface("eth1".into()), weight: -3 }],
                 accept: switches[2],
+                virtual_mac: switches[3],
             }
         })
         .boxed()

@@ -115,6 +115,7 @@ fn everything_else_that_is_refused() {
         ("interval between steps", vrrp("advert_interval = \"15ms\"")),
         ("password in version 3", vrrp("password = \"secret\"")),
         ("both families", vrrp("").replace("\"192.0.2.1\"", "\"192.0.2.1\", \"2001:db8::1\"")),
+        ("virtual MAC that is no switch", vrrp("virtual_mac = \"own\"")),
         ("unknown track", vrrp("track = [{ service = \"web\" }]")),
         ("critical below warn", "[time]\nwarn = \"20s\"\ncritical = \"10s\"\n".into()),
         ("peer without listen", "[peer]\naddress = \"10.9.0.2:9850\"\n".into()),

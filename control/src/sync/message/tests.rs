@@ -41,7 +41,12 @@ fn samples() -> Vec<Message> {
         Message::Resync { epoch: u32::MAX },
         Message::Ping(Ping { sent: i64::MIN }),
         Message::Pong(Pong { sent: 1, received: 2, answered: i64::MAX }),
-        Message::Roles(vec![Role { instance: text(), master: true, priority: 255 }]),
+        Message::Roles(vec![Role {
+            instance: text(),
+            master: true,
+            priority: 255,
+            virtual_mac: Some(false),
+        }]),
         Message::Heads(Heads { lineage: lineage(text()) }),
         Message::Want(Want { id: ChangeId { writer: u64::MAX, number: u64::MAX } }),
         Message::Revision(Revision {

@@ -8,7 +8,7 @@ use crate::vrrp::interfaces::Interface;
 use crate::vrrp::packet::Differences;
 use crate::vrrp::status::{Change, Counters, InstanceStatus};
 use crate::vrrp::tracking::{Tracked, Tracking};
-use dataplane::table::Family;
+use dataplane::table::{Family, Mac};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -106,7 +106,8 @@ impl Member {
         self.announcing.0 > 0
     }
 
-    pub fn status(&self, machine: &Vrrp) -> InstanceStatus {
+    /// As seen from outside; `own` is its interface's MAC.
+    pub fn status(&self, machine: &Vrrp, own: Option<Mac>) -> InstanceStatus {
         InstanceStatus {
             name: self.instance.name.clone(),
             group: self.instance.group.clone(),
@@ -117,6 +118,8 @@ impl Member {
             since: self.last_change.as_ref().map_or(self.created, |change| change.at),
             reason: self.last_change.as_ref().map(|change| change.reason),
             priority: machine.priority(),
+            virtual_mac: self.instance.virtual_mac,
+            mac: self.instance.mac().or(own),
             source: self.source,
             master: machine.master().map(|heard| (heard.source, heard.priority)),
             faults: self.faults.clone(),

@@ -6,6 +6,7 @@ use crate::vrrp::frame;
 use crate::vrrp::fsm::{Action, Heard, Reason, State};
 use crate::vrrp::garp::{self, ArpForm};
 use crate::vrrp::group::Group;
+use crate::vrrp::interfaces::Interface;
 use crate::vrrp::packet::{self, GROUP_V4, GROUP_V6, Path, RESIGN, Reach, Rejected, TTL};
 use crate::vrrp::status::{Change, InstanceStatus};
 use crate::vrrp::task::{clock, wall_clock};
@@ -241,7 +242,8 @@ impl Speaker {
         let mut all = Vec::new();
         for running in &self.groups {
             for (index, member) in running.members.iter().enumerate() {
-                all.extend(running.group.get(index).map(|machine| member.status(machine)));
+                let own = self.interfaces.get(&member.instance.interface).map(Interface::mac);
+                all.extend(running.group.get(index).map(|machine| member.status(machine, own)));
             }
         }
         all.sort_by(|a, b| a.name.cmp(&b.name));
