@@ -130,6 +130,10 @@ fn configuration(view: &ConfigurationsView) -> Vec<(&'static str, String)> {
     }
     lines.extend(view.own.iter().map(|own| ("mine", change(own))));
     lines.extend(view.peer.iter().map(|peer| ("theirs", change(peer))));
+    if relation == Relation::Conflict {
+        let declined = [&view.declined, &view.declined_by_peer].into_iter().flatten();
+        lines.extend(declined.map(|why| ("not sent", why.clone())));
+    }
     lines.extend(view.differences.iter().map(|one| ("would change", one.to_string())));
     lines
 }

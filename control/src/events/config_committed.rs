@@ -1,5 +1,6 @@
 //! An operator commits a document, confirms one, or goes back to one.
 
+use super::shared_configuration::leaves_the_peer_behind;
 use crate::engine::{
     Action, InFlight, Outcome, Refusal, State, StoreCommand, Summary, Then, Ticket,
 };
@@ -25,6 +26,9 @@ pub(super) fn apply(state: &mut State, ticket: Ticket, wish: Wish, out: &mut Vec
     }
     if *state.head == *wish.document && wish.confirm_within.is_none() && state.revision > 0 {
         return State::answer(ticket, Outcome::Done, out);
+    }
+    if let Some(why) = leaves_the_peer_behind(state, &wish.document) {
+        return State::refuse(ticket, Refusal::TooLarge(why), out);
     }
     let then = wish.confirm_within.map_or(Then::Tell, Then::Try);
     commit(state, ticket, wish, then, out);

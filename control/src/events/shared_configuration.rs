@@ -6,9 +6,9 @@
 use super::config_committed::{Wish, commit, may_change};
 use super::{Kind, Moment, Senses, Severity, peer_verdicts, server_drained};
 use crate::engine::{Action, Outcome, Refusal, Sharing, State, StoreCommand, Taking, Then, Ticket};
-use crate::model::SharedPart;
+use crate::model::{Document, SharedPart};
 use crate::sync::lineage::{Change, ChangeId, Lineage, Relation};
-use crate::sync::message::Revision;
+use crate::sync::message::{Revision, brief};
 use crate::sync::revisions::Output;
 use crate::sync::session::Control;
 use serde::{Deserialize, Serialize};
@@ -158,6 +158,20 @@ pub(super) fn look(state: &mut State, now: Moment, out: &mut Vec<Action>) {
     carry_out(state, outputs, now, out);
 }
 
+/// Whether a document would take a director from one that can be told to its peer to one that cannot, and
+/// why. Edits by `ipvsadm`, a way back and a file at the start are not asked: those are told of when the
+/// peer asks for them.
+pub(super) fn leaves_the_peer_behind(state: &State, document: &Document) -> Option<String> {
+    let why_untold = |document: &Document| {
+        document.peer.as_ref()?;
+        let part = SharedPart::of(document).to_text();
+        Revision { id: ChangeId::NOTHING, part }.too_long()
+    };
+    let why = why_untold(document)?;
+    // Who is behind already is not left behind: the director must stay usable.
+    why_untold(&state.running).is_none().then_some(why)
+}
+
 /// Whether a revision of the peer could be committed now, and what runs is a revision.
 fn is_free(state: &State) -> bool {
     state.in_flight.is_empty()
@@ -181,7 +195,7 @@ fn changed(state: &mut State, outputs: &mut Vec<Output>) {
     }
     let last = state.history.last();
     let (author, comment, time) = last.map_or_else(Default::default, |info| {
-        (info.author.clone(), info.comment.clone(), info.time)
+        (brief(&info.author), brief(&info.comment), info.time)
     });
     // A director that was just set up has seen nothing that could be lost.
     let fresh = known.is_none() && digest.is_empty();
@@ -236,7 +250,11 @@ fn carry_out_for(
                 Output::Say(control) => out.push(Action::Say(control)),
                 Output::Tell(id) => {
                     let part = SharedPart::of(&state.running).to_text();
-                    out.push(Action::Say(Control::Revision(Revision { id, part })));
+                    let revision = Revision { id, part };
+                    match revision.too_long() {
+                        None => out.push(Action::Say(Control::Revision(revision))),
+                        Some(why) => state.sharing.revisions.untold(id, why, &mut outputs),
+                    }
                 }
                 Output::Take(lineage, part) => {
                     take(state, waiting, (*lineage, *part), &mut outputs, now, out);
@@ -250,6 +268,19 @@ fn carry_out_for(
                     let peer = state.sharing.peer.clone().unwrap_or_default();
                     let text = format!("{peer} does not take this configuration: {why}");
                     state.record(now, (Severity::Warning, Kind::Peer), "peer", text, out);
+                }
+                Output::Untold(why) => {
+                    let peer = state.sharing.peer.clone().unwrap_or_default();
+                    let text = format!(
+                        "this configuration is not sent to {peer}, which keeps an older one: {why}"
+                    );
+                    state.record(now, (Severity::Error, Kind::Peer), "peer", text, out);
+                }
+                Output::UntoldByPeer(why) => {
+                    let peer = state.sharing.peer.clone().unwrap_or_default();
+                    let text =
+                        format!("{peer} cannot send its configuration, this one stays: {why}");
+                    state.record(now, (Severity::Error, Kind::Peer), "peer", text, out);
                 }
             }
         }

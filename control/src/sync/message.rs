@@ -147,7 +147,21 @@ pub struct Revision {
     pub part: SharedText,
 }
 
-/// A revision does not fit the sender's own part of the configuration.
+impl Revision {
+    /// Why it cannot be told, for people, when it is longer than a message may be.
+    pub fn too_long(&self) -> Option<String> {
+        let bytes = length(self);
+        (bytes > LONGEST).then(|| {
+            format!(
+                "what both directors have in common takes {bytes} bytes, and {LONGEST} are the most that \
+                 go over their link"
+            )
+        })
+    }
+}
+
+/// A revision does not fit the sender's own part of the configuration; or, about a revision that was
+/// asked for, it cannot be told.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Declined {
     /// Which change.
@@ -303,6 +317,21 @@ impl Message {
         Some([&head[..], &body].concat())
     }
 
+    /// What it is about, for people.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Hello(_) => "hello",
+            Self::Bye(_) => "bye",
+            Self::Step(_) | Self::Ack { .. } | Self::Resync { .. } => "connections",
+            Self::Ping(_) | Self::Pong(_) => "time",
+            Self::Roles(_) => "roles",
+            Self::Heads(_) => "the last change",
+            Self::Want(_) | Self::Revision(_) | Self::Declined(_) => "configuration",
+            Self::Verdicts(_) => "health",
+            Self::Drains(_) => "drains",
+        }
+    }
+
     /// The message of this kind with this body.
     ///
     /// # Errors
@@ -385,6 +414,33 @@ fn take_position(body: &[u8]) -> Option<(u32, u64, &[u8])> {
 
 fn json(value: &impl Serialize) -> Option<Vec<u8>> {
     serde_json::to_vec(value).ok()
+}
+
+/// A text for people, cut to what has room in any message.
+pub fn brief(text: &str) -> String {
+    /// Characters; of at most six bytes each in JSON.
+    const MOST: usize = 2000;
+    match text.char_indices().nth(MOST) {
+        Some((at, _)) => format!("{}...", text.get(..at).unwrap_or_default()),
+        None => text.to_owned(),
+    }
+}
+
+/// Bytes of a body, without making it.
+fn length(value: &impl Serialize) -> usize {
+    struct Count(usize);
+    impl std::io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut count = Count(0);
+    // What has no JSON is never sent, however short.
+    serde_json::to_writer(&mut count, value).map_or(usize::MAX, |()| count.0)
 }
 
 fn from_json<'a, T: Deserialize<'a>>(kind: u8, body: &'a [u8]) -> Result<T, Malformed> {

@@ -9,9 +9,10 @@
 //! ```
 //! What an operator chooses becomes a change that has seen both. A revision that does not fit the
 //! director's own part is declined, and the peer is told why; it is tried again when either part changes.
+//! A revision that is too long for the link is never told; both directors say so.
 
 use super::lineage::{Change, ChangeId, Lineage, Relation};
-use super::message::{Declined, Heads, Revision, Want};
+use super::message::{Declined, Heads, Revision, Want, brief};
 use super::session::Control;
 use crate::model::{SharedDigest, SharedPart};
 
@@ -30,6 +31,10 @@ pub enum Output {
     Became(Relation),
     /// The peer does not take this director's configuration, and why.
     DeclinedByPeer(String),
+    /// This director's configuration cannot be told to the peer, and why.
+    Untold(String),
+    /// The peer cannot tell its configuration, and why.
+    UntoldByPeer(String),
 }
 
 /// Why a choice cannot be made.
@@ -65,6 +70,16 @@ struct Link {
     declined: Option<(ChangeId, String)>,
     declined_by_peer: Option<(ChangeId, String)>,
     relation: Option<Relation>,
+}
+
+impl Link {
+    /// Notes why the peer does not get a revision. Whether that is news.
+    fn is_declined_by_peer(&mut self, id: ChangeId, why: &str) -> bool {
+        let declined = Some((id, why.to_owned()));
+        let news = self.declined_by_peer != declined;
+        self.declined_by_peer = declined;
+        news
+    }
 }
 
 impl Revisions {
@@ -186,8 +201,9 @@ impl Revisions {
     pub fn declined(&mut self, id: ChangeId, why: String, out: &mut Vec<Output>) {
         self.taking = false;
         if let Some(link) = &mut self.link {
-            link.declined = Some((id, why.clone()));
-            out.push(Output::Say(Control::Declined(Declined { id, why })));
+            let brief = brief(&why);
+            link.declined = Some((id, why));
+            out.push(Output::Say(Control::Declined(Declined { id, why: brief })));
         }
     }
 
@@ -222,15 +238,26 @@ impl Revisions {
         }
     }
 
-    /// The peer does not take a revision.
+    /// The peer does not take a revision, or cannot tell the one that it was asked for.
     pub fn declined_by_peer(&mut self, Declined { id, why }: Declined, out: &mut Vec<Output>) {
         let current = self.own.as_ref().map(|own| own.change.id);
-        if let Some(link) = self.link.as_mut().filter(|_| current == Some(id)) {
-            let news = link.declined_by_peer.as_ref() != Some(&(id, why.clone()));
-            link.declined_by_peer = Some((id, why.clone()));
-            if news {
+        let Some(link) = &mut self.link else { return };
+        if current == Some(id) {
+            if link.is_declined_by_peer(id, &why) {
                 out.push(Output::DeclinedByPeer(why));
             }
+        } else if link.asked == Some(id) {
+            link.declined = Some((id, why.clone()));
+            out.push(Output::UntoldByPeer(why));
+        }
+    }
+
+    /// The peer asked for this revision, and it cannot be told.
+    pub fn untold(&mut self, id: ChangeId, why: String, out: &mut Vec<Output>) {
+        let Some(link) = &mut self.link else { return };
+        out.push(Output::Say(Control::Declined(Declined { id, why: why.clone() })));
+        if link.is_declined_by_peer(id, &why) {
+            out.push(Output::Untold(why));
         }
     }
 

@@ -293,7 +293,11 @@ impl<'a, T: Source + Sink> Session<'a, T> {
     fn next_frame(&mut self) -> Option<Vec<u8>> {
         let message = self.answer.take().or_else(|| self.outbox.pop_front());
         if let Some(message) = message {
-            return message.encode();
+            let frame = message.encode();
+            if frame.is_none() {
+                tracing::error!(kind = message.name(), "too long for the peer link, not sent");
+            }
+            return frame;
         }
         let step = self.ends.teller.poll(&mut self.ends.table, clock())?;
         Message::Step(step).encode()

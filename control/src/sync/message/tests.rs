@@ -116,6 +116,31 @@ fn unknown_kinds_and_long_bodies_are_refused_before_they_are_read() {
 }
 
 #[test]
+fn what_is_longer_than_a_frame_is_known_before_it_is_sent() {
+    let revision = |bytes| Revision {
+        id: ChangeId::NOTHING,
+        part: SharedText { document: "x".repeat(bytes), addresses: [].into() },
+    };
+    let around = LONGEST - length(&revision(0));
+    for (bytes, fits) in [(0, true), (around, true), (around + 1, false), (2 * LONGEST, false)] {
+        let revision = revision(bytes);
+        assert_eq!(revision.too_long().is_none(), fits, "{bytes}");
+        assert_eq!(Message::Revision(revision).encode().is_some(), fits, "{bytes}");
+    }
+    let why = revision(around + 1).too_long().unwrap();
+    assert!(why.contains("16777216 bytes") && why.contains("16777215"), "{why}");
+}
+
+#[test]
+fn texts_of_people_never_make_a_message_too_long() {
+    let long = "\u{1}".repeat(1 << 20);
+    let declined = Declined { id: ChangeId::NOTHING, why: brief(&long) };
+    assert!(Message::Declined(declined).encode().is_some());
+    assert!(Message::Heads(Heads { lineage: lineage(brief(&long)) }).encode().is_some());
+    assert_eq!(brief("as it is"), "as it is");
+}
+
+#[test]
 fn new_fields_of_later_versions_are_ignored() {
     let later = br#"{"sent":5,"flavour":"new"}"#;
     assert_eq!(Message::decode(PING, later), Ok(Message::Ping(Ping { sent: 5 })));

@@ -136,6 +136,8 @@ struct Pair {
     /// On the way to each.
     wires: [VecDeque<Sent>; 2],
     linked: bool,
+    /// The document that no message has room for.
+    too_long: Option<u64>,
 }
 
 #[derive(Clone, Debug)]
@@ -154,7 +156,7 @@ impl Pair {
     fn new(values: [u64; 2]) -> Self {
         let [one, two] = values;
         let nodes = [Node::new(1, one), Node::new(2, two)];
-        Self { nodes, wires: [VecDeque::new(), VecDeque::new()], linked: false }
+        Self { nodes, wires: [VecDeque::new(), VecDeque::new()], linked: false, too_long: None }
     }
 
     fn carry_out(&mut self, of: usize, chosen: bool, outputs: Vec<Output>) {
@@ -162,6 +164,12 @@ impl Pair {
             let node = &mut self.nodes[of];
             let control = match output {
                 Output::Say(control) => control,
+                Output::Tell(id) if self.too_long == Some(node.value()) => {
+                    let mut more = Vec::new();
+                    node.revisions.untold(id, "too long".into(), &mut more);
+                    self.carry_out(of, chosen, more);
+                    continue;
+                }
                 Output::Tell(id) => {
                     let part = SharedPart::of(&node.document);
                     assert_eq!(node.revisions.own().unwrap().change.digest, part.digest());
@@ -180,7 +188,11 @@ impl Pair {
                     node.taking = Some((*lineage, *part));
                     continue;
                 }
-                Output::Remember | Output::Became(_) | Output::DeclinedByPeer(_) => continue,
+                Output::Remember
+                | Output::Became(_)
+                | Output::DeclinedByPeer(_)
+                | Output::Untold(_)
+                | Output::UntoldByPeer(_) => continue,
             };
             if self.linked {
                 let (value, known) = (node.value(), node.known.clone());
@@ -326,6 +338,50 @@ proptest! {
         prop_assert!(pair.nodes.iter().all(|node| node.revisions.is_settled()));
         // From here on both know everything: the next commit travels.
         pair.step(&Step::Commit(chooser, 9));
+        pair.settle();
+        prop_assert_eq!(pair.values(), [9, 9]);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    #[test]
+    fn what_is_too_long_to_be_told_is_said_on_both_and_stands_where_it_was_made(
+        steps in prop::collection::vec(step(), 0..60),
+    ) {
+        let mut pair = Pair::new([1, 1]);
+        pair.too_long = Some(3);
+        for step in &steps {
+            pair.step(step);
+        }
+        pair.step(&Step::Cut);
+        pair.settle();
+        pair.step(&Step::Join);
+        pair.settle();
+        if pair.relations() == [Some(Relation::Conflict); 2] {
+            let before = pair.values();
+            pair.step(&Step::Mine(0));
+            pair.settle();
+            prop_assert_eq!(pair.values()[0], before[0]);
+        }
+        let ahead = match pair.relations() {
+            [Some(Relation::Same), Some(Relation::Same)] => None,
+            [Some(Relation::Ahead), Some(Relation::Behind)] => Some(0),
+            [Some(Relation::Behind), Some(Relation::Ahead)] => Some(1),
+            other => return Err(TestCaseError::fail(format!("{other:?}"))),
+        };
+        if let Some(ahead) = ahead {
+            prop_assert_eq!(pair.values()[ahead], 3);
+            let (here, there) = (&pair.nodes[ahead].revisions, &pair.nodes[1 - ahead].revisions);
+            prop_assert_eq!(here.why_declined_by_peer(), Some("too long"));
+            prop_assert_eq!(there.why_declined(), Some("too long"));
+        } else {
+            prop_assert_eq!(pair.values()[0], pair.values()[1]);
+        }
+        prop_assert!(pair.nodes.iter().all(|node| node.revisions.is_settled()));
+        // What fits again travels as ever.
+        pair.step(&Step::Commit(ahead.unwrap_or(0), 9));
         pair.settle();
         prop_assert_eq!(pair.values(), [9, 9]);
     }
