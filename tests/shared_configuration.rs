@@ -203,6 +203,16 @@ fn a_conflict_is_shown_and_an_operator_chooses() -> Result<()> {
         keeper.viaduct(&["sync", "keep", whose])?;
         scene.same()?;
         ensure!(shown(first, "services")?[0]["name"] == format!("{kept}-{whose}"));
+        // The choice is a revision on both, and makes no new conflict.
+        for director in [first, second] {
+            wait::until_ok("the choice in the history", LIMIT, || {
+                let history = director.viaduct(&["history"])?;
+                let last = history.lines().last().context("a revision")?;
+                ensure!(last.contains("kept ") && last.contains("instead of"), "{history}");
+                Ok(())
+            })?;
+        }
+        scene.same()?;
         let again = keeper.run(&["sync", "keep", whose])?;
         ensure!(again.status.code() == Some(1) && again.stderr.contains("not in conflict"));
     }

@@ -95,7 +95,11 @@ pub(super) fn keep(client: &Client, whose: Whose) -> Outcome {
     };
     let applied: Applied = client.post("/v1/sync/keep", &KeepWish { keep })?;
     print::text(&match (whose, applied.revision) {
-        (Whose::Mine, _) => "the other director takes this configuration over\n".to_owned(),
+        (Whose::Mine, Some(revision)) => format!(
+            "revision {} notes it, the other director takes this configuration over\n",
+            revision.number
+        ),
+        (Whose::Mine, None) => "the other director takes this configuration over\n".to_owned(),
         (Whose::Theirs, Some(revision)) => format!("revision {} runs\n", revision.number),
         (Whose::Theirs, None) => "nothing to change\n".to_owned(),
     })

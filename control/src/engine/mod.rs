@@ -43,7 +43,7 @@ pub use remembered::{orders, remember_file};
 pub use replication::Replication;
 pub use run::{Ask, GivenFile, Running, Settings, StartError, start};
 pub use running::RunningView;
-pub use sharing::{LINEAGE_MARK, Order, Sharing, Taking};
+pub use sharing::{LINEAGE_MARK, Order, Sharing, Taking, Whose};
 pub use state::{
     Burst, Claim, Drain, HealthView, InFlight, PeerVerdict, State, Summary, Then, Trial,
 };

@@ -24,7 +24,7 @@ pub struct Sharing {
     pub looked_at: Option<Arc<Document>>,
     /// Whether a revision of the peer could be committed at the last look.
     pub was_free: bool,
-    /// A revision of the peer on its way to the store.
+    /// A revision of the peer, or an operator's choice, on its way to the store.
     pub taking: Option<Taking>,
     /// What replication was told of [`Revisions::is_settled`].
     pub told_settled: Option<bool>,
@@ -57,15 +57,33 @@ pub enum Order {
     },
 }
 
-/// A revision of the peer on its way to the store.
+/// A revision of the peer, or an operator's choice, on its way to the store.
 #[derive(Clone, Debug)]
 pub struct Taking {
     /// Of the change in flight.
     pub version: u64,
     /// The document to come.
     pub document: Arc<Document>,
-    /// What this director has seen then.
-    pub lineage: Lineage,
+    /// Whose it is.
+    pub whose: Whose,
+}
+
+/// Whose configuration is on its way to the store.
+#[derive(Clone, Debug)]
+pub enum Whose {
+    /// The peer's. What this director has seen then.
+    Peers(Lineage),
+    /// This director's own, chosen by an operator in a conflict.
+    Own {
+        /// What was chosen against.
+        against: Lineage,
+        /// By whom.
+        author: String,
+        /// For the history of both.
+        comment: String,
+        /// When, in seconds since 1970.
+        time: u64,
+    },
 }
 
 impl Sharing {

@@ -5,7 +5,9 @@
 
 use super::config_committed::{Wish, commit, may_change};
 use super::{Kind, Moment, Senses, Severity, peer_verdicts, server_drained};
-use crate::engine::{Action, Outcome, Refusal, Sharing, State, StoreCommand, Taking, Then, Ticket};
+use crate::engine::{
+    Action, Outcome, Refusal, Sharing, State, StoreCommand, Taking, Then, Ticket, Whose,
+};
 use crate::model::{Document, SharedPart};
 use crate::sync::lineage::{Change, ChangeId, Lineage, Relation};
 use crate::sync::message::{Revision, brief};
@@ -107,35 +109,57 @@ pub(super) fn chosen(
     }
     let peer = state.sharing.peer.clone().unwrap_or_default();
     let mut outputs = Vec::new();
-    let done = match choice {
-        Choice::Mine => {
-            let comment = format!("kept instead of what {peer} had");
-            let change = Change {
-                id: state.sharing.next_id(),
-                node: node(state),
-                author: author.clone(),
-                comment,
-                time: now.wall.as_secs(),
-                digest: SharedPart::of(&state.running).digest(),
-            };
-            state.sharing.revisions.keep_mine(change, true, &mut outputs)
+    let (whose, done) = match choice {
+        Choice::Mine => (node(state), state.sharing.revisions.keep_mine().map(Some)),
+        Choice::Theirs => {
+            let done = state.sharing.revisions.keep_theirs(&mut outputs);
+            (peer.clone(), done.map(|()| None))
         }
-        Choice::Theirs => state.sharing.revisions.keep_theirs(&mut outputs),
     };
-    if let Err(no) = done {
-        return State::refuse(ticket, Refusal::Peer(no.to_string()), out);
-    }
-    let whose = match choice {
-        Choice::Mine => node(state),
-        Choice::Theirs => peer,
+    let against = match done {
+        Ok(against) => against,
+        Err(no) => return State::refuse(ticket, Refusal::Peer(no.to_string()), out),
     };
     let text = format!("{author} keeps the configuration of {whose}");
     state.record(now, (Severity::Info, Kind::Peer), "peer", text, out);
-    let mut waiting = Some(ticket);
-    carry_out_for(state, &mut waiting, outputs, now, out);
-    if let Some(ticket) = waiting {
-        State::answer(ticket, Outcome::Done, out);
+    if let Some(against) = against {
+        let comment = format!("kept instead of what {peer} had");
+        return keep(state, ticket, (author, comment), against, now, out);
     }
+    let mut waiting = Some(Chooser { ticket, author });
+    carry_out_for(state, &mut waiting, outputs, now, out);
+    if let Some(chooser) = waiting {
+        State::answer(chooser.ticket, Outcome::Done, out);
+    }
+}
+
+/// Who chose the peer's configuration, and waits for an answer.
+struct Chooser {
+    ticket: Ticket,
+    author: String,
+}
+
+/// Commits what runs once more: the choice is a revision, and holds when that is stored.
+fn keep(
+    state: &mut State,
+    ticket: Ticket,
+    (author, comment): (String, String),
+    against: Lineage,
+    now: Moment,
+    out: &mut Vec<Action>,
+) {
+    // Not the same allocation: it shows whether this is what was stored.
+    let document = Arc::new(Document::clone(&state.running));
+    let wish = Wish {
+        document: Arc::clone(&document),
+        author: author.clone(),
+        comment: comment.clone(),
+        confirm_within: None,
+    };
+    commit(state, ticket, wish, Then::Tell, out);
+    let time = now.wall.as_secs();
+    let whose = Whose::Own { against, author: brief(&author), comment: brief(&comment), time };
+    state.sharing.taking = Some(Taking { version: state.version, document, whose });
 }
 
 /// Sees whether the common part was changed, and whether there is something to do that had to wait.
@@ -208,7 +232,7 @@ fn changed(state: &mut State, outputs: &mut Vec<Output>) {
     }
 }
 
-/// A revision of the peer is stored, or is not.
+/// A revision of the peer, or an operator's choice, is stored, or is not.
 fn finish_taking(state: &mut State, outputs: &mut Vec<Output>) {
     let under_way =
         |taking: &Taking| state.in_flight.iter().any(|change| change.version == taking.version);
@@ -216,11 +240,25 @@ fn finish_taking(state: &mut State, outputs: &mut Vec<Output>) {
         return;
     }
     let Some(taking) = state.sharing.taking.take() else { return };
-    if Arc::ptr_eq(&state.running, &taking.document) {
-        adopt(state, taking.lineage, outputs);
-    } else {
-        let why = "it could not be stored".to_owned();
-        state.sharing.revisions.declined(taking.lineage.change.id, why, outputs);
+    let stored = Arc::ptr_eq(&state.running, &taking.document);
+    match taking.whose {
+        Whose::Peers(lineage) if stored => adopt(state, lineage, outputs),
+        Whose::Peers(lineage) => {
+            let why = "it could not be stored".to_owned();
+            state.sharing.revisions.declined(lineage.change.id, why, outputs);
+        }
+        Whose::Own { against, author, comment, time } if stored => {
+            let id = state.sharing.next_id();
+            let digest = SharedPart::of(&state.running).digest();
+            let change = Change { id, node: node(state), author, comment, time, digest };
+            state.sharing.looked_at = Some(Arc::clone(&state.running));
+            let free = is_free(state);
+            state.sharing.revisions.kept(&against, change, free, outputs);
+        }
+        Whose::Own { .. } => {
+            let free = is_free(state);
+            state.sharing.revisions.not_kept(free, outputs);
+        }
     }
 }
 
@@ -236,10 +274,10 @@ fn carry_out(state: &mut State, outputs: Vec<Output>, now: Moment, out: &mut Vec
     carry_out_for(state, &mut None, outputs, now, out);
 }
 
-/// `waiting` is a caller who is told when the peer's revision is taken.
+/// `waiting` is told when the peer's revision is taken.
 fn carry_out_for(
     state: &mut State,
-    waiting: &mut Option<Ticket>,
+    waiting: &mut Option<Chooser>,
     mut outputs: Vec<Output>,
     now: Moment,
     out: &mut Vec<Action>,
@@ -264,6 +302,7 @@ fn carry_out_for(
                     out.extend(lineage.map(|bytes| Action::Store(StoreCommand::Lineage(bytes))));
                 }
                 Output::Became(relation) => became(state, relation, now, out),
+                Output::ChosenByPeer => chosen_by_peer(state, out),
                 Output::DeclinedByPeer(why) => {
                     let peer = state.sharing.peer.clone().unwrap_or_default();
                     let text = format!("{peer} does not take this configuration: {why}");
@@ -295,7 +334,7 @@ fn carry_out_for(
 /// Commits what the peer has, if it fits.
 fn take(
     state: &mut State,
-    waiting: &mut Option<Ticket>,
+    waiting: &mut Option<Chooser>,
     (lineage, part): (Lineage, SharedPart),
     outputs: &mut Vec<Output>,
     now: Moment,
@@ -309,25 +348,46 @@ fn take(
     match fitting {
         Ok(document) if *document == *state.running => adopt(state, lineage, outputs),
         Ok(document) => {
-            let wish = Wish {
-                document: Arc::clone(&document),
-                author: Sharing::author(change),
-                comment: change.comment.clone(),
-                confirm_within: None,
+            let (author, comment) = (Sharing::author(change), change.comment.clone());
+            let (ticket, comment) = match waiting.take() {
+                Some(chooser) => {
+                    let by = chooser.author;
+                    let comment = format!("{comment} (kept by {by} instead of the own one)");
+                    (chooser.ticket, comment.trim_start().to_owned())
+                }
+                None => (Ticket::default(), comment),
             };
-            let ticket = waiting.take().unwrap_or_default();
+            let wish =
+                Wish { document: Arc::clone(&document), author, comment, confirm_within: None };
             commit(state, ticket, wish, Then::Tell, out);
-            state.sharing.taking = Some(Taking { version: state.version, document, lineage });
+            let whose = Whose::Peers(lineage);
+            state.sharing.taking = Some(Taking { version: state.version, document, whose });
         }
         Err(why) => {
             let text = format!("the configuration of {} does not fit here: {why}", change.node);
             state.record(now, (Severity::Warning, Kind::Peer), "peer", text.clone(), out);
             state.sharing.revisions.declined(change.id, why, outputs);
-            if let Some(ticket) = waiting.take() {
-                State::refuse(ticket, Refusal::Peer(text), out);
+            if let Some(chooser) = waiting.take() {
+                State::refuse(chooser.ticket, Refusal::Peer(text), out);
             }
         }
     }
+}
+
+/// What runs was chosen on the other director: that is a revision here, too, though it changes nothing.
+/// While something else is under way there is only the record of the end of the conflict.
+fn chosen_by_peer(state: &mut State, out: &mut Vec<Action>) {
+    if !is_free(state) || may_change(state, &state.running).is_err() {
+        return;
+    }
+    let peer = state.sharing.peer.clone().unwrap_or_default();
+    let wish = Wish {
+        document: Arc::clone(&state.running),
+        author: format!("operator on {peer}"),
+        comment: format!("kept instead of what {peer} had"),
+        confirm_within: None,
+    };
+    commit(state, Ticket::default(), wish, Then::Tell, out);
 }
 
 /// The two stand differently now.

@@ -7,7 +7,9 @@
 //!     I have seen the peer's last change    ahead: the peer asks
 //!     neither, or both                      conflict: nothing is applied until an operator chooses
 //! ```
-//! What an operator chooses becomes a change that has seen both. A revision that does not fit the
+//! What an operator chooses is committed as a revision where it is chosen; the own one becomes a change that
+//! has seen both. A director whose configuration was chosen on the other one keeps a revision, too, that
+//! says so. A revision that does not fit the
 //! director's own part is declined, and the peer is told why; it is tried again when either part changes.
 //! A revision that is too long for the link is never told; both directors say so.
 
@@ -23,6 +25,8 @@ pub enum Output {
     Say(Control),
     /// Tell the peer the common part of what runs: it is this change.
     Tell(ChangeId),
+    /// The conflict has ended: on the peer it was chosen to have what this director has. Keep a revision.
+    ChosenByPeer,
     /// Commit this, then call [`Revisions::taken`] or [`Revisions::declined`].
     Take(Box<Lineage>, Box<SharedPart>),
     /// Keep the lineage for the next start.
@@ -53,7 +57,7 @@ pub enum NoChoice {
 pub struct Revisions {
     own: Option<Lineage>,
     link: Option<Link>,
-    /// A revision of the peer that is being committed.
+    /// A revision of the peer, or an operator's choice, is being committed.
     taking: bool,
 }
 
@@ -209,9 +213,13 @@ impl Revisions {
 
     /// The peer said what it has.
     pub fn heads(&mut self, Heads { lineage }: Heads, free: bool, out: &mut Vec<Output>) {
-        if let Some(link) = &mut self.link {
-            link.theirs = Some(lineage);
-            self.review(free, out);
+        let Some(link) = &mut self.link else { return };
+        link.theirs = Some(lineage);
+        let before = link.relation;
+        self.review(free, out);
+        let choice = [Some(Relation::Conflict), Some(Relation::Same)];
+        if [before, self.relation()] == choice && !self.taking {
+            out.push(Output::ChosenByPeer);
         }
     }
 
@@ -301,24 +309,32 @@ impl Revisions {
         }
     }
 
-    /// In a conflict the operator chooses what this director has. `change` is the choice, with the digest
-    /// of what runs.
+    /// In a conflict the operator chooses what this director has. Commit it once more, for the history, then
+    /// call [`Revisions::kept`] with what this returns: what is chosen against; or [`Revisions::not_kept`].
     ///
     /// # Errors
     /// When there is no conflict.
-    pub fn keep_mine(
-        &mut self,
-        change: Change,
-        free: bool,
-        out: &mut Vec<Output>,
-    ) -> Result<(), NoChoice> {
-        let theirs = self.in_conflict()?.clone();
+    pub fn keep_mine(&mut self) -> Result<Lineage, NoChoice> {
+        let against = self.in_conflict()?.clone();
+        self.taking = true;
+        Ok(against)
+    }
+
+    /// The operator's choice was committed. `change` is the choice, with the digest of what runs. What the
+    /// peer has changed since then is not chosen against: the conflict stays.
+    pub fn kept(&mut self, against: &Lineage, change: Change, free: bool, out: &mut Vec<Output>) {
+        self.taking = false;
         if let Some(own) = &mut self.own {
-            own.seen.add_all(&theirs.seen);
+            own.seen.add_all(&against.seen);
             own.advance(change);
         }
         self.changed(free, out);
-        Ok(())
+    }
+
+    /// The operator's choice was not committed: the conflict stays.
+    pub fn not_kept(&mut self, free: bool, out: &mut Vec<Output>) {
+        self.taking = false;
+        self.review(free, out);
     }
 
     /// In a conflict the operator chooses what the peer has: it is to be taken.

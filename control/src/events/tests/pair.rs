@@ -210,6 +210,21 @@ fn changes_made_apart_are_a_conflict_and_an_operator_chooses() {
         let kept = if (of == 0) == (choice == Choice::Mine) { "one" } else { "two" };
         assert_eq!((pair.services(0), pair.services(1)), (vec![kept], vec![kept]));
         assert_eq!(pair.nodes[of].refused(ticket), None);
+        let (own, other) = ([1, 2][of], [2, 1][of]);
+        let (here, there) = match choice {
+            Choice::Mine => (
+                format!("by root: kept instead of what lb{other} had"),
+                format!("by root on lb{own}: kept instead of what lb{other} had"),
+            ),
+            Choice::Theirs => (
+                "(kept by root instead of the own one)".to_owned(),
+                format!("by operator on lb{own}: kept instead of what lb{own} had"),
+            ),
+        };
+        for (of, text) in [(of, here), (1 - of, there)] {
+            let revisions = pair.nodes[of].said(Kind::Configuration);
+            assert!(revisions.last().is_some_and(|last| last.ends_with(&text)), "{revisions:?}");
+        }
         let again = pair.nodes[of].ticket();
         let author = "root".to_owned();
         pair.nodes[of].happen(Event::ConflictSettled { ticket: again, choice, author });
@@ -403,4 +418,28 @@ fn what_grew_too_long_by_edits_runs_and_both_say_that_it_does_not_travel() {
     pair.settle();
     assert_eq!(pair.services(1), ["more"]);
     assert!(pair.same() && pair.own_parts_stand());
+}
+
+#[test]
+fn a_choice_that_cannot_be_stored_is_refused_and_the_conflict_stays() {
+    let mut pair = Pair::new([node("lb1", &[("one", 2)]), node("lb2", &[("two", 3)])]);
+    pair.join();
+    pair.settle();
+    let mut choose = |works: bool| {
+        let ticket = pair.nodes[0].ticket();
+        let (choice, author) = (Choice::Mine, "root".to_owned());
+        pair.nodes[0].happen(Event::ConflictSettled { ticket, choice, author });
+        assert!(!pair.nodes[0].replies.contains_key(&ticket), "not before it is stored");
+        if !works {
+            pair.nodes[0].store_fails();
+        }
+        pair.settle();
+        (pair.nodes[0].refused(ticket).cloned(), pair.relations())
+    };
+    let (refused, relations) = choose(false);
+    assert!(matches!(refused, Some(Refusal::Store(_))), "{refused:?}");
+    assert_eq!(relations, [Some(Relation::Conflict); 2]);
+    let (refused, relations) = choose(true);
+    assert_eq!((refused, relations), (None, [Some(Relation::Same); 2]));
+    assert_eq!(pair.services(1), ["one"]);
 }

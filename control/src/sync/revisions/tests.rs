@@ -8,6 +8,8 @@ use proptest::prelude::*;
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
+mod stories;
+
 type Known = BTreeSet<ChangeId>;
 
 /// A message, with what its sender really had and knew then.
@@ -17,16 +19,25 @@ struct Sent {
     known: Known,
 }
 
+/// What is on its way to the store.
+enum Pending {
+    Peers(Lineage, SharedPart),
+    /// The own one again, chosen against this, with what the peer knew then.
+    Own(Lineage, Known),
+}
+
 struct Node {
     revisions: Revisions,
     document: Document,
     writer: u64,
     number: u64,
     busy: bool,
-    taking: Option<(Lineage, SharedPart)>,
+    taking: Option<Pending>,
     /// The change that the document is by, and everything that went into it, by the model.
     current: ChangeId,
     known: Known,
+    /// Revisions that say that the peer's operator chose this document.
+    chosen: usize,
     /// What the peer knew and had when it told its heads last on this link.
     peer_known: Known,
     peer_value: Option<u64>,
@@ -49,6 +60,7 @@ impl Node {
             taking: None,
             current: ChangeId::NOTHING,
             known: Known::new(),
+            chosen: 0,
             peer_known: Known::new(),
             peer_value: None,
         };
@@ -115,17 +127,26 @@ impl Node {
 
     fn finish(&mut self, good: bool) -> Vec<Output> {
         let mut out = Vec::new();
-        let Some((mut lineage, part)) = self.taking.take() else { return out };
+        let Some(pending) = self.taking.take() else { return out };
         let free = self.free();
-        if good {
-            self.document = part.with(&self.document);
-            lineage.change.digest = SharedPart::of(&self.document).digest();
-            self.current = lineage.change.id;
-            self.known.extend(&self.peer_known);
-            self.known.insert(lineage.change.id);
-            self.revisions.taken(lineage, free, &mut out);
-        } else {
-            self.revisions.declined(lineage.change.id, "no".into(), &mut out);
+        match pending {
+            Pending::Peers(mut lineage, part) if good => {
+                self.document = part.with(&self.document);
+                lineage.change.digest = SharedPart::of(&self.document).digest();
+                self.current = lineage.change.id;
+                self.known.extend(&self.peer_known);
+                self.known.insert(lineage.change.id);
+                self.revisions.taken(lineage, free, &mut out);
+            }
+            Pending::Peers(lineage, _) => {
+                self.revisions.declined(lineage.change.id, "no".into(), &mut out);
+            }
+            Pending::Own(against, known) if good => {
+                self.known.extend(known);
+                let change = self.next();
+                self.revisions.kept(&against, change, free, &mut out);
+            }
+            Pending::Own(..) => self.revisions.not_kept(free, &mut out),
         }
         out
     }
@@ -185,7 +206,12 @@ impl Pair {
                         "{:?} would be lost silently",
                         node.current
                     );
-                    node.taking = Some((*lineage, *part));
+                    node.taking = Some(Pending::Peers(*lineage, *part));
+                    continue;
+                }
+                Output::ChosenByPeer => {
+                    assert_eq!(node.peer_value, Some(node.value()));
+                    node.chosen += 1;
                     continue;
                 }
                 Output::Remember
@@ -246,11 +272,9 @@ impl Pair {
             }
             Step::Mine(of) => {
                 let node = &mut self.nodes[of];
-                if node.revisions.relation() == Some(Relation::Conflict) && node.taking.is_none() {
-                    node.known.extend(&node.peer_known);
-                    let (change, free) = (node.next(), node.free());
-                    node.revisions.keep_mine(change, free, &mut out).expect("a conflict");
-                    self.carry_out(of, true, out);
+                if node.revisions.relation() == Some(Relation::Conflict) && node.free() {
+                    let against = node.revisions.keep_mine().expect("a conflict");
+                    node.taking = Some(Pending::Own(against, node.peer_known.clone()));
                 }
             }
             Step::Theirs(of) => {
@@ -328,10 +352,17 @@ proptest! {
             }
             [Some(Relation::Conflict), Some(Relation::Conflict)] => {
                 let kept = pair.values()[if mine { chooser } else { 1 - chooser }];
+                let chosen = [0, 1].map(|of: usize| pair.nodes[of].chosen);
                 pair.step(&if mine { Step::Mine(chooser) } else { Step::Theirs(chooser) });
                 pair.settle();
                 prop_assert_eq!(pair.values(), [kept, kept]);
                 prop_assert_eq!(pair.relations(), [Some(Relation::Same); 2]);
+                // Both histories say it: a revision is committed by the chooser in either case, and the
+                // other director takes it, or notes that its own was chosen.
+                let more = [0, 1].map(|of: usize| pair.nodes[of].chosen - chosen[of]);
+                let mut expected = [0, 0];
+                expected[1 - chooser] = usize::from(!mine);
+                prop_assert_eq!(more, expected);
             }
             other => prop_assert!(false, "{:?}", other),
         }
@@ -385,83 +416,4 @@ proptest! {
         pair.settle();
         prop_assert_eq!(pair.values(), [9, 9]);
     }
-}
-
-#[test]
-fn a_director_with_nothing_takes_over_what_the_other_one_has() {
-    let mut pair = Pair::new([0, 5]);
-    pair.step(&Step::Join);
-    pair.settle();
-    assert_eq!(pair.values(), [5, 5]);
-}
-
-#[test]
-fn two_directors_that_were_set_up_apart_are_in_conflict() {
-    let mut pair = Pair::new([1, 5]);
-    pair.step(&Step::Join);
-    pair.settle();
-    assert_eq!(pair.values(), [1, 5]);
-    assert_eq!(pair.relations(), [Some(Relation::Conflict); 2]);
-    let shown = pair.nodes[0].revisions.content().expect("to be shown");
-    assert_eq!(*shown, SharedPart::of(&pair.nodes[1].document));
-}
-
-#[test]
-fn of_two_commits_at_once_neither_wins() {
-    let mut pair = Pair::new([1, 1]);
-    pair.step(&Step::Join);
-    pair.settle();
-    pair.step(&Step::Commit(0, 2));
-    pair.step(&Step::Commit(1, 3));
-    pair.settle();
-    assert_eq!(pair.values(), [2, 3]);
-    assert_eq!(pair.relations(), [Some(Relation::Conflict); 2]);
-}
-
-#[test]
-fn going_back_to_what_was_is_a_change_like_any_other() {
-    let mut pair = Pair::new([1, 1]);
-    pair.step(&Step::Join);
-    pair.settle();
-    pair.step(&Step::Commit(0, 2));
-    pair.settle();
-    pair.step(&Step::Cut);
-    pair.step(&Step::Commit(0, 1));
-    pair.step(&Step::Commit(1, 3));
-    pair.step(&Step::Join);
-    pair.settle();
-    assert_eq!(pair.relations(), [Some(Relation::Conflict); 2]);
-}
-
-#[test]
-fn what_is_declined_is_told_once_and_tried_again_when_the_own_part_changes() {
-    let mut pair = Pair::new([1, 1]);
-    pair.step(&Step::Join);
-    pair.settle();
-    pair.step(&Step::Commit(0, 2));
-    while pair.nodes[1].taking.is_none() {
-        pair.step(&Step::Deliver(1));
-        pair.step(&Step::Deliver(0));
-    }
-    pair.step(&Step::Finish(1, false));
-    pair.settle();
-    assert_eq!(pair.values(), [2, 1]);
-    assert_eq!(pair.nodes[1].revisions.why_declined(), Some("no"));
-    assert_eq!(pair.nodes[0].revisions.why_declined_by_peer(), Some("no"));
-    assert!(pair.nodes[1].revisions.is_settled(), "nothing is under way");
-    let mut out = Vec::new();
-    let digest = SharedPart::of(&pair.nodes[1].document).digest();
-    pair.nodes[1].revisions.own_part_changed(digest, true, &mut out);
-    pair.carry_out(1, false, out);
-    pair.settle();
-    assert_eq!(pair.values(), [2, 2]);
-    assert_eq!(pair.nodes[0].revisions.why_declined_by_peer(), None, "it is no longer so");
-}
-
-#[test]
-fn choices_need_a_conflict() {
-    let mut node = Node::new(1, 1);
-    let change = node.next();
-    assert_eq!(node.revisions.keep_mine(change, true, &mut Vec::new()), Err(NoChoice::NoConflict));
-    assert_eq!(node.revisions.keep_theirs(&mut Vec::new()), Err(NoChoice::NoConflict));
 }
