@@ -1,5 +1,5 @@
-//! The configuration file while the daemon runs: SIGHUP and `autoreload` apply it again, a bad one
-//! changes nothing and is reported; a full disk refuses changes and leaves forwarding alone.
+//! The configuration file while the daemon runs: SIGHUP and `autoreload` apply it again when it has changed,
+//! and say what that takes back; a bad one changes nothing and is reported; a full disk refuses changes and leaves forwarding alone.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -68,6 +68,83 @@ fn sighup_applies_the_file_again_and_a_bad_one_changes_nothing() -> Result<()> {
     let history = director.viaduct(&["history"])?;
     ensure!(history.matches("configuration file").count() == 2, "{history}");
     Ok(())
+}
+
+const ADD: [&str; 7] = ["-a", "-t", "192.0.2.10:80", "-r", "10.0.0.13:80", "-m", "-w5"];
+
+#[test]
+fn a_file_that_has_not_changed_undoes_nothing_and_a_changed_one_says_what_it_takes_back()
+-> Result<()> {
+    let site = Site::new("stalefile", 1, 0)?;
+    let first = config(false, &[11]);
+    let mut director = Director::start(&site.director, Path::new(BINARY), Some(&first))?;
+    let with_edit = ["10.0.0.11:80", "10.0.0.13:80"];
+    director.ipvsadm(&ADD)?;
+    director.daemon().signal(Signal::SIGHUP)?;
+    until_said(&director, &["has not changed since it was applied", "viaduct apply"])?;
+    until_listed(&director, &with_edit)?;
+    // Nor does one that means the same, or a restart with it.
+    fs::write(file(&director), format!("# a remark\n{first}"))?;
+    director.daemon().signal(Signal::SIGHUP)?;
+    wait::until_ok("a second word", LIMIT, || {
+        let events = director.viaduct(&["show", "events"])?;
+        ensure!(events.matches("has not changed since").count() == 2, "{events}");
+        Ok(())
+    })?;
+    director.restart()?;
+    until_listed(&director, &with_edit)?;
+
+    // A change on the old state is the truth; it says what goes, and is one command away from going back.
+    fs::write(file(&director), config(false, &[11, 12]))?;
+    director.daemon().signal(Signal::SIGHUP)?;
+    until_listed(&director, &["10.0.0.11:80", "10.0.0.12:80"])?;
+    let lost = "- service web, real server 10.0.0.13:80: weight 5";
+    until_said(
+        &director,
+        &["takes back what was committed by other ways", lost, "viaduct rollback"],
+    )?;
+    director.viaduct(&["rollback"])?;
+    until_listed(&director, &with_edit)?;
+    director.daemon().signal(Signal::SIGHUP)?;
+    wait::pause(Duration::from_secs(2));
+    until_listed(&director, &with_edit)?;
+
+    // One that brings along what there is takes nothing back.
+    fs::write(file(&director), director.viaduct(&["export"])?.replace("weight = 5", "weight = 6"))?;
+    director.daemon().signal(Signal::SIGHUP)?;
+    wait::until_ok("the weight", LIMIT, || {
+        let rules = director.ipvsadm(&["-S", "-n"])?;
+        ensure!(rules.contains("10.0.0.13:80 -m -w 6"), "{rules}");
+        Ok(())
+    })?;
+    let events = director.viaduct(&["show", "events"])?;
+    ensure!(events.matches("takes back what was committed").count() == 1, "{events}");
+    Ok(())
+}
+
+#[test]
+fn a_file_that_was_applied_by_hand_is_not_applied_again_over_later_changes() -> Result<()> {
+    let site = Site::new("byhand", 1, 0)?;
+    let mut director =
+        Director::start(&site.director, Path::new(BINARY), Some(&config(false, &[11])))?;
+    fs::write(file(&director), config(false, &[12]))?;
+    director.viaduct(&["apply", &file(&director).to_string_lossy()])?;
+    director.ipvsadm(&ADD)?;
+    let both = ["10.0.0.12:80", "10.0.0.13:80"];
+    director.daemon().signal(Signal::SIGHUP)?;
+    until_said(&director, &["has not changed since it was applied"])?;
+    until_listed(&director, &both)?;
+    director.restart()?;
+    until_listed(&director, &both)?;
+
+    // A file that was changed while the daemon was away takes back at the start, and says so, too.
+    director.shut_down()?;
+    fs::write(file(&director), config(false, &[12, 14]))?;
+    director.restart()?;
+    until_listed(&director, &["10.0.0.12:80", "10.0.0.14:80"])?;
+    until_said(&director, &["takes back what was committed by other ways", "10.0.0.13:80"])?;
+    director.viaduct(&["rollback"])?;
+    until_listed(&director, &both)
 }
 
 #[test]

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use harness::backend::Backend;
 use harness::pair::VIP;
 use harness::{Director, Pair, wait};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_viaduct");
@@ -154,6 +155,33 @@ fn what_is_committed_on_either_director_is_on_both_and_stays() -> Result<()> {
     })?;
     scene.second.restart()?;
     until_services(&scene.second, &["shop"])?;
+    scene.same()
+}
+
+#[test]
+fn a_stale_file_undoes_nothing_on_either_director_until_it_is_changed() -> Result<()> {
+    let scene = Scene::new("stale", [WEB, WEB], 2)?;
+    scene.same()?;
+    edit(&scene.second, "name = \"web\"\n", "name = \"shop\"\n")?;
+    until_services(&scene.first, &["shop"])?;
+    scene.first.daemon().signal(Signal::SIGHUP)?;
+    said(&scene.first, "has not changed since it was applied")?;
+    scene.same()?;
+    until_services(&scene.second, &["shop"])?;
+    // Changed on the old state it is the truth for both; going back is one command on either.
+    let file = scene.first.host().directory().join("viaduct/viaduct.toml");
+    let text = std::fs::read_to_string(&file)?;
+    std::fs::write(
+        &file,
+        text.replace("name = \"web\"\n", "name = \"web\"\nscheduler = \"rr\"\n"),
+    )?;
+    scene.first.daemon().signal(Signal::SIGHUP)?;
+    until_services(&scene.second, &["web"])?;
+    said(&scene.first, "- service shop")?;
+    said(&scene.first, "on the other one, too")?;
+    scene.same()?;
+    scene.second.viaduct(&["rollback"])?;
+    until_services(&scene.first, &["shop"])?;
     scene.same()
 }
 

@@ -1,5 +1,6 @@
 //! Everything that console may call.
 
+mod file;
 mod pair;
 
 use crate::engine::{
@@ -20,6 +21,7 @@ use dataplane::packet_path::View;
 use dataplane::packet_path::connections::ConnectionInfo;
 use dataplane::packet_path::explain::{Question, explain};
 use dataplane::worker::Dataplane;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -38,6 +40,8 @@ pub struct Handle {
     pub(crate) listeners: broadcast::Sender<Arc<Record>>,
     pub(crate) follow: watch::Receiver<Arc<Document>>,
     pub(crate) keeper: Keeper,
+    /// The configuration file that the daemon was given.
+    pub(crate) file: Option<PathBuf>,
     pub(crate) dataplane: Arc<Dataplane>,
     pub(crate) checker: Checker,
     pub(crate) clocks: TimeKeeper,
@@ -470,11 +474,6 @@ impl Handle {
         let page = self.dataplane.connections(from, limit);
         let found = page.connections.into_iter().filter(|info| chosen.matches(info)).collect();
         (found, page.next.map(u64::from))
-    }
-
-    /// The way to the store, for what is not configuration.
-    pub const fn keeper(&self) -> &Keeper {
-        &self.keeper
     }
 }
 

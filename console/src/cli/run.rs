@@ -4,7 +4,7 @@ use super::notify::notify;
 use super::print;
 use crate::args::{ConsoleAddress, RunArguments};
 use crate::web::{self, Socket};
-use control::engine::{GivenFile, Running, Settings, remember_file, start};
+use control::engine::{GivenFile, Running, Settings, start};
 use control::handle::Handle;
 use control::model::Document;
 use dataplane::packet_path::Capacity;
@@ -104,7 +104,7 @@ fn given(path: &Path) -> Result<GivenFile, Failure> {
         let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
         format!("the configuration file is not good:\n{}", lines.join("\n"))
     })?;
-    Ok(GivenFile { document, text, name })
+    Ok(GivenFile { document, text, name, path: path.to_owned() })
 }
 
 /// Waits for a signal to stop; applies the file again when told to.
@@ -141,7 +141,7 @@ fn changed_at(path: &Path) -> Option<SystemTime> {
     std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok()
 }
 
-/// A bad file changes nothing and is reported.
+/// Certificates that checks use are read again in any case. A bad file changes nothing and is reported.
 async fn apply_again(handle: &Handle, path: &Path) {
     notify("RELOADING=1");
     handle.reload_checks().await;
@@ -150,15 +150,7 @@ async fn apply_again(handle: &Handle, path: &Path) {
     let text = match read.await {
         Err(error) => Err(error.to_string()),
         Ok(Err(error)) => Err(error),
-        Ok(Ok(file)) => {
-            let comment = format!("configuration file {}", file.name);
-            match handle.apply(file.document, "viaduct run", &comment, None).await {
-                Err(refusal) => Err(refusal.to_string()),
-                Ok(_) => remember_file(handle.keeper(), &file.text)
-                    .await
-                    .map_err(|error| error.to_string()),
-            }
-        }
+        Ok(Ok(file)) => handle.apply_file(file).await.map_err(|error| error.to_string()),
     };
     if let Err(error) = text {
         let event = control::events::Event::Noticed {

@@ -12,6 +12,7 @@ mod claims;
 mod clocks;
 mod evidence;
 mod fencing;
+mod given_file;
 mod keeper;
 mod kernel_sync;
 mod ledger;
@@ -33,15 +34,17 @@ mod world;
 
 pub use action::{Action, Opened, Outcome, Refusal, StoreCommand, Ticket};
 pub(crate) use claims::round as claims_round;
+pub use given_file::GivenFile;
+pub(crate) use given_file::{Known, known, remember, takes_back};
 pub use keeper::Keeper;
 pub use ledger::{Counted, Ledger};
 pub use mastership::Mastership;
 pub use moment::Moment;
 pub use packets::{connection, page};
 pub use ports::{Place, PortChanges, PortStatus, Ports};
-pub use remembered::{orders, remember_file};
+pub use remembered::orders;
 pub use replication::Replication;
-pub use run::{Ask, GivenFile, Running, Settings, StartError, start};
+pub use run::{Ask, Running, Settings, StartError, start};
 pub use running::RunningView;
 pub use sharing::{LINEAGE_MARK, Order, Sharing, Taking, Whose};
 pub use state::{

@@ -1,10 +1,11 @@
 //! What a director knows from its last run: the store opened, and the state made of it.
 
-use super::{GivenFile, Keeper, LINEAGE_MARK, Order, Sharing, State, Trial};
+use super::given_file;
+use super::{GivenFile, LINEAGE_MARK, Order, Sharing, State, Trial};
 use crate::compile::RealKey;
 use crate::events::{Record, real_key_of};
 use crate::model::Document;
-use crate::store::{Change, Draft, Found, Standing, Store, StoreError, Tree};
+use crate::store::{Found, Standing, Store, StoreError, Tree};
 use dataplane::packet_path::Capacity;
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
@@ -14,47 +15,20 @@ use std::time::Duration;
 /// Records read back at start, for `show events`.
 const RECENT: usize = 2000;
 
-/// Where the store remembers the last configuration file.
-const FILE_MARK: &[u8] = b"configuration-file";
-
-/// Opens the store and commits the configuration file, if it is a new one.
+/// Opens the store and commits the configuration file, if it is a new one. With what there is to say of
+/// that.
 pub(super) fn open_store(
     path: &Path,
     file: Option<GivenFile>,
     now: Duration,
-) -> Result<(Store, Found), StoreError> {
+) -> Result<(Store, Found, Option<String>), StoreError> {
     let now = now.as_secs();
     let (mut store, mut found) = Store::open(path, now)?;
-    let Some(file) = file else { return Ok((store, found)) };
-    let known = store.records().read(Tree::Marks, FILE_MARK)?;
-    if known.as_deref() == Some(file.text.as_bytes()) && found.document.is_some() {
-        return Ok((store, found));
-    }
-    let document = Arc::new(file.document);
-    if found.document.as_ref() != Some(&document) {
-        let comment = format!("configuration file {}", file.name);
-        let draft = Draft { author: "viaduct run".to_owned(), comment, confirm_within: None };
-        let revision = store.commit(&document, &draft, now)?;
-        found.revision = revision.number;
-        found.document = Some(document);
-        found.unconfirmed = None;
-    }
-    store.records().write(&[file_mark(&file.text)])?;
-    Ok((store, found))
-}
-
-fn file_mark(text: &str) -> Change {
-    let value = text.as_bytes().to_vec();
-    Change::Put { tree: Tree::Marks, key: FILE_MARK.to_vec(), value }
-}
-
-/// Remembers a configuration file that was applied while the daemon ran.
-///
-/// # Errors
-/// When the store does not take it; then the file is applied again at the next start.
-pub async fn remember_file(keeper: &Keeper, text: &str) -> Result<(), StoreError> {
-    let mark = file_mark(text);
-    keeper.with(move |store| store.records().write(&[mark])).await?
+    let said = match file {
+        Some(file) => given_file::commit_at_start(&mut store, &mut found, file, now)?,
+        None => None,
+    };
+    Ok((store, found, said))
 }
 
 /// What the document says about sizes, over what the caller asks for.

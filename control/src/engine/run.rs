@@ -5,14 +5,13 @@ use super::packets::Workers;
 use super::remembered::{open_store, remembered, sharing, sized};
 use super::replication::{self, Replication};
 use super::world::{Listening, World, with_causes};
-use super::{Keeper, Message, Moment, Outcome, Ports, State, Ticket};
+use super::{GivenFile, Keeper, Message, Moment, Outcome, Ports, State, Ticket};
 use super::{alerting, checks, claims, clocks, evidence, kernel_sync, sorry};
 use crate::events::{Event, Senses, Severity, decide};
 use crate::handle::{Handle, Snapshot};
 use crate::health::task::Checker;
 use crate::host::{HostError, HostState, Stack, Watch, stack};
 use crate::ipvs;
-use crate::model::Document;
 use crate::store::StoreError;
 use crate::time::TimeKeeper;
 use arc_swap::ArcSwap;
@@ -54,17 +53,6 @@ pub struct Settings {
     pub file: Option<GivenFile>,
 }
 
-/// A configuration file.
-#[derive(Clone, Debug)]
-pub struct GivenFile {
-    /// What is in it.
-    pub document: Document,
-    /// Its text, to know it by.
-    pub text: String,
-    /// Its name, for the history.
-    pub name: String,
-}
-
 /// Why the engine does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -102,9 +90,12 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     let started = clock();
     let path = settings.state.clone();
     let file = settings.file;
+    let file_path = file.as_ref().map(|file| file.path.clone());
     let now = unix_now();
     let opened = tokio::task::spawn_blocking(move || open_store(&path, file, now));
-    let (store, mut found) = opened.await.map_err(|_| StoreError::Closed)??;
+    let (store, found, said) = opened.await.map_err(|_| StoreError::Closed)??;
+    let mut words: Vec<_> = found.warnings.iter().cloned().map(error).collect();
+    words.extend(said.map(|text| (Severity::Warning, text)));
     let capacity = sized(settings.capacity, &found);
     let mut state = remembered(&store, &found, capacity, unix_now());
     state.sharing = sharing(&store, &state, settings.host.clone())?;
@@ -119,11 +110,11 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
             state.stack = Some(stack);
             Some(routes)
         }
-        Err(error) => {
-            found.warnings.push(format!(
+        Err(why) => {
+            words.push(error(format!(
                 "no link to the host's own stack, so clients and real servers on the director \
-                 itself do not work: {error}"
-            ));
+                 itself do not work: {why}"
+            )));
             None
         }
     };
@@ -200,6 +191,7 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         listeners,
         follow: followed,
         keeper: keeper.clone(),
+        file: file_path,
         dataplane: Arc::clone(&dataplane),
         checker,
         clocks: clock_keeper,
@@ -211,7 +203,7 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     let (over, ended) = oneshot::channel();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let engine = std::thread::Builder::new().name("engine".to_owned()).spawn(move || {
-        runtime.block_on(engine.run(messages, inner, host_watch, found.warnings));
+        runtime.block_on(engine.run(messages, inner, host_watch, words));
         let _ = over.send(());
     })?;
     Ok(Running {
@@ -226,6 +218,10 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         dataplane,
         mastership,
     })
+}
+
+const fn error(text: String) -> (Severity, String) {
+    (Severity::Error, text)
 }
 
 /// Makes the link to the host's own stack and hands it to the packet workers.
@@ -288,10 +284,10 @@ impl Engine {
         mut messages: mpsc::Receiver<Message>,
         mut inner: mpsc::UnboundedReceiver<Event>,
         mut host: Watch,
-        warnings: Vec<String>,
+        words: Vec<(Severity, String)>,
     ) {
-        for text in warnings {
-            self.happen(Event::Noticed { severity: Severity::Error, text });
+        for (severity, text) in words {
+            self.happen(Event::Noticed { severity, text });
         }
         self.begin(host.state());
         loop {

@@ -16,6 +16,7 @@ mod problem;
 mod section;
 mod service;
 mod shared_part;
+mod taken_back;
 mod time;
 mod units;
 mod vrrp;
@@ -38,6 +39,7 @@ pub use service::{
     QuorumUnit, Real, Service, Sorry, VirtualAddress,
 };
 pub use shared_part::{SharedDigest, SharedPart, SharedText};
+pub use taken_back::{named, taken_back};
 pub use time::TimeKeeping;
 pub use units::{format_duration, parse_duration};
 pub use vrrp::{InsideAddress, TrackScript, Tracked, VrrpAuth, VrrpInstance, VrrpTrack};

@@ -81,6 +81,12 @@ pub(super) async fn apply(
     };
     let comment = wish.comment.unwrap_or_default();
     let revision = handle.apply(document, &caller.name, &comment, within).await?;
+    // What is on trial may be taken back, and the file with it.
+    if within.is_none()
+        && let Err(error) = handle.applied(text).await
+    {
+        tracing::warn!(%error, "the configuration file will be applied again");
+    }
     Ok(Json(Applied { revision }))
 }
 
