@@ -157,11 +157,12 @@ mod tests {
         commit(at, &web("wlc"));
         assert_eq!(start(at, &web("rr")), (None, "wlc".into()), "unchanged");
         assert_eq!(start(at, &format!("# a remark\n{}", web("rr"))), (None, "wlc".into()));
-        let (said, runs) = start(at, &web("sh"));
-        assert_eq!(runs, "sh");
+        let more = web("sh").replace("web", "more").replace("192.0.2.1", "192.0.2.2");
+        let (said, runs) = start(at, &format!("{}{more}", web("rr")));
+        assert_eq!(runs, "rr");
         let said = said.expect("something");
         let wanted = "revision 3, configuration file lb.toml, takes back";
-        assert!(said.starts_with(wanted) && said.contains("scheduler wlc -> sh"), "{said}");
+        assert!(said.starts_with(wanted) && said.contains("scheduler wlc -> rr"), "{said}");
         assert!(said.ends_with("`viaduct rollback 2` goes back"), "{said}");
         assert_eq!(start(at, &web("wrr")), (None, "wrr".into()), "nothing came between");
     }

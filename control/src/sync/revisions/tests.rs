@@ -21,7 +21,7 @@ struct Sent {
 
 /// What is on its way to the store.
 enum Pending {
-    Peers(Lineage, SharedPart),
+    Peers(Lineage, Box<SharedPart>),
     /// The own one again, chosen against this, with what the peer knew then.
     Own(Lineage, Known),
 }
@@ -206,7 +206,7 @@ impl Pair {
                         "{:?} would be lost silently",
                         node.current
                     );
-                    node.taking = Some(Pending::Peers(*lineage, *part));
+                    node.taking = Some(Pending::Peers(*lineage, part));
                     continue;
                 }
                 Output::ChosenByPeer => {
