@@ -22,6 +22,9 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 /// Connections looked at in one piece while some are ended.
 const PAGE: usize = 4096;
 
+/// Between two steps of forgetting what lblc and lblcr remember.
+const BETWEEN_STEPS: Duration = Duration::from_millis(1);
+
 /// Everything with side effects that the loop acts on.
 pub(super) struct World {
     pub dataplane: Arc<Dataplane>,
@@ -80,9 +83,7 @@ impl World {
             Action::ResetConnections(real) => {
                 self.each_page(real, |slots| self.dataplane.reset(slots));
             }
-            Action::ForgetDestinations => {
-                self.dataplane.director().expire_schedulers(dataplane::worker::now());
-            }
+            Action::ForgetDestinations => self.forget_destinations(),
             Action::Reply { ticket, outcome } => self.reply(ticket, outcome),
             Action::Record(record) => self.tell(record),
             Action::Follow(document) => {
@@ -120,6 +121,16 @@ impl World {
         // Nobody listening is no error.
         let _ = self.listeners.send(Arc::clone(&record));
         self.keeper.command(StoreCommand::Keep(record));
+    }
+
+    /// In small steps with pauses, so that packet threads get the locks in between.
+    fn forget_destinations(&self) {
+        let dataplane = Arc::clone(&self.dataplane);
+        tokio::spawn(async move {
+            while dataplane.director().expire_schedulers(dataplane::worker::now()) {
+                tokio::time::sleep(BETWEEN_STEPS).await;
+            }
+        });
     }
 
     fn reply(&mut self, ticket: Ticket, outcome: Outcome) {

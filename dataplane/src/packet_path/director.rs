@@ -191,20 +191,21 @@ impl Director {
     }
 
     /// Lets lblc and lblcr forget destinations not seen for long, and frees tables that were
-    /// replaced. To be called every second or two, off the packet threads.
-    pub fn expire_schedulers(&self, now: Tick) {
+    /// replaced. To be called every second or two, off the packet threads, which wait for one small
+    /// step at most; and again a moment later when it returns that there is more to do.
+    pub fn expire_schedulers(&self, now: Tick) -> bool {
         self.retire(None);
         let table = self.table.load();
         let remembers = |service: &&Arc<Service>| {
             matches!(service.scheduler, Scheduler::Lblc | Scheduler::Lblcr)
         };
+        let mut more = false;
         for service in table.services().filter(remembers) {
             let Some(place) = self.scheduler(service.id) else { continue };
             let mut state = place.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(state) = state.as_mut() {
-                state.expire(now);
-            }
+            more |= state.as_mut().is_some_and(|state| state.expire(now));
         }
+        more
     }
 
     /// A service's scheduler.

@@ -46,7 +46,7 @@ impl Locality {
     }
 
     pub fn update(&mut self, old: &[Real], new: &[Real]) {
-        let places = places_by_id(old, new);
+        let Some(places) = places_by_id(old, new) else { return };
         self.servers.retain(|index| {
             let place = places.get(*index).copied().flatten();
             *index = place.unwrap_or(*index);
@@ -54,8 +54,8 @@ impl Locality {
         });
     }
 
-    pub fn expire(&mut self, now: Tick) {
-        self.servers.expire(now);
+    pub fn expire(&mut self, now: Tick) -> bool {
+        self.servers.expire(now)
     }
 }
 
@@ -106,7 +106,7 @@ impl ReplicatedLocality {
     }
 
     pub fn update(&mut self, old: &[Real], new: &[Real]) {
-        let places = places_by_id(old, new);
+        let Some(places) = places_by_id(old, new) else { return };
         self.sets.retain(|set| {
             set.servers.retain_mut(|index| {
                 let place = places.get(*index).copied().flatten();
@@ -117,8 +117,8 @@ impl ReplicatedLocality {
         });
     }
 
-    pub fn expire(&mut self, now: Tick) {
-        self.sets.expire(now);
+    pub fn expire(&mut self, now: Tick) -> bool {
+        self.sets.expire(now)
     }
 }
 
@@ -160,9 +160,13 @@ fn is_crowded<L: Loads>(pool: &Pool<'_, L>, index: usize) -> bool {
     pool.load(index).active > pool.reals[index].weight && (0..pool.reals.len()).any(has_room)
 }
 
-/// Where each old server stands now, whatever became of the order. A removed server's destinations
-/// are forgotten; IPVS would remember them in case it comes back.
-fn places_by_id(old: &[Real], new: &[Real]) -> Vec<Option<usize>> {
+/// Where each old server stands now, whatever became of the order; `None` when only weights and the
+/// like have changed. A removed server's destinations are forgotten; IPVS would remember them in case
+/// it comes back.
+fn places_by_id(old: &[Real], new: &[Real]) -> Option<Vec<Option<usize>>> {
+    if old.iter().map(|real| real.id).eq(new.iter().map(|real| real.id)) {
+        return None;
+    }
     let places: HashMap<RealId, usize> = new.iter().enumerate().map(|(i, r)| (r.id, i)).collect();
-    old.iter().map(|real| places.get(&real.id).copied()).collect()
+    Some(old.iter().map(|real| places.get(&real.id).copied()).collect())
 }

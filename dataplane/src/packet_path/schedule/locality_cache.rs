@@ -4,6 +4,7 @@ use super::address_hash::{fold, hash_32};
 use crate::tick::{Tick, Ticks};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::ops::Bound::{Excluded, Included};
 
 const BUCKET_BITS: u32 = 10;
 const BUCKETS: u32 = 1 << BUCKET_BITS;
@@ -17,16 +18,39 @@ const IDLE: Ticks = Ticks::from_secs(6 * 60);
 /// Every so many sweeps, everything is swept that was idle for a day (`lblc_expiration`).
 const SWEEPS_TO_FULL: u32 = 30;
 const EXPIRATION: Ticks = Ticks::from_secs(86_400);
+/// Entries, and buckets, that one call looks at: packet threads wait for as long as that takes.
+const STEP: usize = 64;
+
+/// Hash bucket and destination.
+type Key = (u32, IpAddr);
 
 /// What is remembered per destination address.
 #[derive(Clone, Debug)]
 pub(super) struct Cache<T> {
     /// Ordered by hash bucket, so that a sweep can go on where the last one stopped.
-    entries: BTreeMap<(u32, IpAddr), Entry<T>>,
+    entries: BTreeMap<Key, Entry<T>>,
     next_sweep: Tick,
     sweep: u32,
     /// The bucket swept last.
     rover: u32,
+    /// The sweep under way.
+    under_way: Option<Sweep>,
+}
+
+/// Where a sweep stands.
+#[derive(Clone, Copy, Debug)]
+struct Sweep {
+    /// When it began.
+    now: Tick,
+    /// What has not been used for so long leaves.
+    idle: Ticks,
+    /// Buckets to go, with the one under way, which is the one after the rover.
+    buckets: u32,
+    /// The last entry looked at in the bucket under way.
+    last: Option<Key>,
+    /// Entries that have left, and after how many of them it ends with the bucket.
+    gone: usize,
+    goal: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -38,7 +62,7 @@ struct Entry<T> {
 impl<T> Cache<T> {
     pub fn new(now: Tick) -> Self {
         let next_sweep = now.after(SWEEP_EVERY);
-        Self { entries: BTreeMap::new(), next_sweep, sweep: 1, rover: 0 }
+        Self { entries: BTreeMap::new(), next_sweep, sweep: 1, rover: 0, under_way: None }
     }
 
     /// What is known of a destination, which counts as used.
@@ -61,51 +85,78 @@ impl<T> Cache<T> {
         self.entries.retain(|_, entry| keep(&mut entry.value));
     }
 
-    /// Sweeps once a minute; costs nothing in between.
-    pub fn expire(&mut self, now: Tick) {
-        if !self.next_sweep.is_due(now) {
-            return;
+    /// Begins a sweep once a minute, and does one small step of the one under way. Whether there is
+    /// more of it to do.
+    pub fn expire(&mut self, now: Tick) -> bool {
+        if self.under_way.is_none() {
+            if !self.next_sweep.is_due(now) {
+                return false;
+            }
+            self.next_sweep = now.after(SWEEP_EVERY);
+            self.under_way = self.due(now);
         }
-        self.next_sweep = now.after(SWEEP_EVERY);
+        self.step();
+        self.under_way.is_some()
+    }
+
+    /// The sweep that it is time for.
+    fn due(&mut self, now: Tick) -> Option<Sweep> {
+        let sweep = |idle, goal| Sweep { now, idle, buckets: BUCKETS, last: None, gone: 0, goal };
         if self.sweep.is_multiple_of(SWEEPS_TO_FULL) {
-            self.entries.retain(|_, entry| now.since(entry.last_used) < EXPIRATION);
             self.sweep = 1;
+            Some(sweep(EXPIRATION, usize::MAX))
         } else if self.entries.len() <= FULL {
             self.sweep += 1;
+            None
         } else {
-            self.make_room(now);
+            // Somewhat more than the excess.
+            let goal = ((self.entries.len() - FULL) * 4 / 3).min(FULL / 2);
+            Some(sweep(IDLE, goal))
         }
     }
 
-    /// Takes out idle entries, bucket by bucket, until somewhat more than the excess is gone.
-    fn make_room(&mut self, now: Tick) {
-        let goal = ((self.entries.len() - FULL) * 4 / 3).min(FULL / 2);
-        let mut gone = 0;
-        for _ in 0..BUCKETS {
-            self.rover = (self.rover + 1) % BUCKETS;
-            gone += self.sweep_bucket(self.rover, now);
-            if gone >= goal {
+    fn step(&mut self) {
+        let Some(mut sweep) = self.under_way.take() else { return };
+        let mut left = STEP;
+        while left > 0 {
+            let bucket = (self.rover + 1) % BUCKETS;
+            let looked = self.sweep_bucket(bucket, &mut sweep, left);
+            if looked == left {
                 break;
             }
+            left -= looked + 1;
+            self.rover = bucket;
+            sweep.last = None;
+            sweep.buckets -= 1;
+            if sweep.buckets == 0 || sweep.gone >= sweep.goal {
+                return;
+            }
         }
+        self.under_way = Some(sweep);
     }
 
-    fn sweep_bucket(&mut self, bucket: u32, now: Tick) -> usize {
+    /// Goes on in a bucket, with `most` entries at most. How many it looked at.
+    fn sweep_bucket(&mut self, bucket: u32, sweep: &mut Sweep, most: usize) -> usize {
         let first = |bucket| (bucket, IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-        let idle: Vec<_> = self
-            .entries
-            .range(first(bucket)..first(bucket + 1))
-            .filter(|(_, entry)| now.since(entry.last_used) >= IDLE)
-            .map(|(key, _)| *key)
-            .collect();
+        let from = sweep.last.map_or(Included(first(bucket)), Excluded);
+        let rest = self.entries.range((from, Excluded(first(bucket + 1))));
+        let (mut looked, mut idle) = (0, Vec::new());
+        for (key, entry) in rest.take(most) {
+            looked += 1;
+            sweep.last = Some(*key);
+            if sweep.now.since(entry.last_used) >= sweep.idle {
+                idle.push(*key);
+            }
+        }
         for key in &idle {
             self.entries.remove(key);
         }
-        idle.len()
+        sweep.gone += idle.len();
+        looked
     }
 }
 
-fn key(destination: IpAddr) -> (u32, IpAddr) {
+fn key(destination: IpAddr) -> Key {
     (hash_32(fold(&destination), BUCKET_BITS), destination)
 }
 
@@ -131,12 +182,12 @@ mod tests {
         cache
     }
 
-    /// The seconds at which entries leave, one call a second.
+    /// The seconds at which entries leave, each sweep carried out at once.
     fn expire_until(cache: &mut Cache<u32>, from: u32, until: u32) -> Vec<(u32, usize)> {
         let mut changes = vec![];
         for second in from..=until {
             let before = cache.entries.len();
-            cache.expire(at(second));
+            while cache.expire(at(second)) {}
             if cache.entries.len() != before {
                 changes.push((second, before - cache.entries.len()));
             }
@@ -209,6 +260,42 @@ mod tests {
     }
 
     #[test]
+    fn no_step_looks_at_more_than_a_few_entries() {
+        // All in one bucket, as somebody might choose them, and spread out.
+        let same = (0..).map(address).filter(|address| key(*address).0 == 7).take(10_000);
+        let spread = (0..LIMIT as u32).map(address);
+        for addresses in [same.collect::<Vec<_>>(), spread.collect()] {
+            let mut cache = Cache::new(at(0));
+            addresses.iter().for_each(|address| cache.put(*address, 0, at(0)));
+            cache.sweep = SWEEPS_TO_FULL;
+            let (mut before, mut calls) = (cache.entries.len(), 0);
+            loop {
+                let more = cache.expire(at(90_000));
+                let gone = before - cache.entries.len();
+                assert!(gone <= STEP, "{gone} entries left with one call");
+                before -= gone;
+                calls += 1;
+                if !more {
+                    break;
+                }
+            }
+            assert_eq!(cache.entries.len(), 0, "every entry was looked at");
+            assert!(calls < 500, "{calls} calls");
+        }
+    }
+
+    #[test]
+    fn an_entry_used_while_a_sweep_is_under_way_stays() {
+        let mut cache = filled(1000, at(0));
+        cache.sweep = SWEEPS_TO_FULL;
+        assert!(cache.expire(at(90_000)));
+        let used = *cache.entries.keys().find(|(bucket, _)| *bucket > 500).unwrap();
+        cache.touch(used.1, at(90_000));
+        while cache.expire(at(90_000)) {}
+        assert_eq!(cache.entries.keys().copied().collect::<Vec<_>>(), [used]);
+    }
+
+    #[test]
     fn a_late_caller_sweeps_once() {
         let mut cache = filled(10, at(0));
         cache.expire(at(3600));
@@ -247,7 +334,7 @@ mod tests {
                 for _ in 0..minutes {
                     seconds += 60;
                     table.check_expire(seconds.into());
-                    cache.expire(at(seconds));
+                    while cache.expire(at(seconds)) {}
                 }
                 let mut expected: Vec<_> =
                     table.buckets.iter().flatten().map(|entry| entry.address).collect();

@@ -218,13 +218,14 @@ impl SchedulerState {
         pool.answer(index?)
     }
 
-    /// Forgets destinations that lblc and lblcr have not seen for long. To be called about once a
-    /// second; does something once a minute.
-    pub fn expire(&mut self, now: Tick) {
+    /// Forgets destinations that lblc and lblcr have not seen for long, in small steps. To be called
+    /// about once a second; does something once a minute, and is to be called again soon when there
+    /// is more to do.
+    pub fn expire(&mut self, now: Tick) -> bool {
         match &mut self.memory {
             Memory::Lblc(lblc) => lblc.expire(now),
             Memory::Lblcr(lblcr) => lblcr.expire(now),
-            Memory::Memoryless(_) | Memory::Rr(_) | Memory::Wrr(_) => {}
+            Memory::Memoryless(_) | Memory::Rr(_) | Memory::Wrr(_) => false,
         }
     }
 

@@ -292,7 +292,7 @@ impl Run {
     fn wait_a_minute(&mut self) {
         self.seconds += 60;
         self.reference.check_expire(self.seconds);
-        self.state.expire(self.now());
+        while self.state.expire(self.now()) {}
     }
 
     /// The reference's choice and the scheduler's.
