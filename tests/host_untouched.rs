@@ -131,3 +131,21 @@ fn routed_traffic_that_is_not_balanced_passes_as_before() -> Result<()> {
     assert_eq!(total.connections, 5, "only what went to the VIP was balanced");
     Ok(())
 }
+
+#[test]
+fn a_second_director_in_the_same_namespace_is_refused_and_the_first_goes_on() -> Result<()> {
+    let (site, _server, _director) = start("second")?;
+    let state = tempfile::tempdir()?;
+    let path = |name: &str| state.path().join(name).display().to_string();
+    let (state, socket) = (path("state"), path("socket"));
+    let run = [BINARY, "run", "--console", "off", "--state", &state, "--socket", &socket];
+    let second = site.director.run(&run)?;
+    assert_eq!(second.status.code(), Some(1), "{second}");
+    ensure!(second.stderr.contains("another director runs on this host"), "{second}");
+    for url in ["http://192.0.2.10/", "http://192.0.2.10/"] {
+        assert_eq!(site.client.run_ok(&["curl", "-sS", "--max-time", "5", url])?, "real1\n");
+        // By the first one's link to the host, which the second one must not have joined.
+        assert_eq!(site.director.run_ok(&["curl", "-sS", "--max-time", "5", url])?, "real1\n");
+    }
+    Ok(())
+}

@@ -24,7 +24,11 @@ const REAL_MAC: [u8; 6] = [2, 0, 0, 0, 2, 1];
 const TAGGED: &[u8] = &[0x81, 0, 0, 7, 8, 0];
 const PLAIN: &[u8] = &[8, 0];
 
-const CONFIG: &str = "[[interface]]
+const CONFIG: &str = "[node]
+workers = 2
+[[interface]]
+name = \"late\"
+[[interface]]
 name = \"v7\"
 backend = \"xdp\"
 [[interface]]
@@ -53,6 +57,7 @@ fn boot(outside: &Wire, inside: &Wire) -> Result<Guest> {
         "ip link set eth0 up",
         "ip link add link eth0 name v7 type vlan id 7",
         "ip link set v7 up",
+        "ip link add link eth0 name late type vlan id 8",
         "ip addr add 10.1.0.254/24 dev v7",
         "ip link set bond0 type bond mode active-backup",
         "ip link set eth1 master bond0",
@@ -85,9 +90,15 @@ fn start(guest: &mut Guest) -> Result<String> {
     wait::until_ok("the interfaces to be attached", LIMIT, || {
         let output = guest.run("viaduct show interfaces")?;
         let shown = output.stdout + &output.stderr;
-        ensure!(shown.matches("packet ring").count() == 2, "{shown}");
+        ensure!(by_ring(&shown) == 2, "{shown}");
         Ok(shown)
     })
+}
+
+/// How many interfaces are attached by the packet ring.
+fn by_ring(shown: &str) -> usize {
+    let words = shown.lines().map(|line| line.split_whitespace().skip(1).take(3));
+    words.filter(|words| words.clone().eq(["attached", "packet", "ring"])).count()
 }
 
 /// Sends `packet` in a frame until one with these addresses and this packet's payload arrives.
@@ -123,6 +134,15 @@ fn a_vlan_and_a_bond_are_served_by_the_packet_ring() -> Result<()> {
         let line = shown.lines().find(|line| line.starts_with(name)).context(name)?;
         ensure!(line.contains(why), "{line}");
     }
+    // Workers cannot share an interface that is down, so it is not served at all until it is up.
+    let late = shown.lines().find(|line| line.starts_with("late")).context("late")?;
+    ensure!(late.contains("the interface is down"), "{late}");
+    guest.sh("ip link set late up")?;
+    wait::until_ok("the third interface to be attached", LIMIT, || {
+        let shown = guest.run("viaduct show interfaces")?.stdout;
+        ensure!(by_ring(&shown) == 3, "{shown}");
+        Ok(())
+    })?;
     let macs = [guest.mac(0), guest.mac(1)];
     let question = craft::udp(CLIENT.into(), VIP.into(), b"question")?;
     let addresses = [CLIENT.0, REAL.0].concat();

@@ -31,6 +31,8 @@ pub struct Place {
     pub mtu: u32,
     /// Its receive queues, each of which may have a socket.
     pub queues: u32,
+    /// Whether it was switched on when last looked at.
+    pub up: bool,
     /// What came of it.
     pub status: PortStatus,
 }
@@ -89,20 +91,22 @@ impl Ports {
         let mut changes = PortChanges::default();
         for (id, place) in numbered(&mut self.places) {
             let Some(port) = place else { continue };
-            let stays = wanted.get(&port.index).is_some_and(|wanted| wanted.is(port));
-            if !stays {
+            let Some(found) = wanted.get(&port.index).filter(|wanted| wanted.is(port)) else {
                 changes.detach.push(id);
                 *place = None;
-            } else if port.status.is_due(now) {
+                continue;
+            };
+            let came_up = found.up && !std::mem::replace(&mut port.up, found.up);
+            if port.status.is_due(now) || came_up && port.status.has_failed() {
                 port.status = PortStatus::Opening;
                 changes.attach.push((id, port.name.clone(), port.wanted));
             }
         }
-        for (index, Wanted { name, backend, mtu, queues }) in wanted {
+        for (index, Wanted { name, backend, mtu, queues, up }) in wanted {
             if !self.places.iter().flatten().any(|port| port.index == index) {
                 let status = PortStatus::Opening;
                 let (to, wanted) = (name.clone(), backend);
-                let place = Place { name: to, index, wanted, mtu, queues, status };
+                let place = Place { name: to, index, wanted, mtu, queues, up, status };
                 changes.attach.push((self.take_free(place), name, backend));
             }
         }
@@ -152,11 +156,15 @@ impl Ports {
 
     /// Whether some port waits for being tried again.
     pub fn has_failed(&self) -> bool {
-        self.all().any(|(_, place)| matches!(place.status, PortStatus::Failed { .. }))
+        self.all().any(|(_, place)| place.status.has_failed())
     }
 }
 
 impl PortStatus {
+    const fn has_failed(&self) -> bool {
+        matches!(self, Self::Failed { .. })
+    }
+
     fn is_due(&self, now: Duration) -> bool {
         match self {
             Self::Failed { since, .. } => now >= *since + RETRY,
@@ -176,6 +184,7 @@ struct Wanted {
     backend: AttachedBy,
     mtu: u32,
     queues: u32,
+    up: bool,
 }
 
 impl Wanted {
@@ -189,8 +198,8 @@ impl Wanted {
 /// The interfaces to attach, by index. A document that names none means every Ethernet interface.
 fn wanted(document: &Document, host: &HostState) -> BTreeMap<u32, Wanted> {
     let attached = |link: &Link, backend| {
-        let Link { name, mtu, queues, .. } = link;
-        Wanted { name: name.clone(), backend, mtu: *mtu, queues: *queues }
+        let Link { name, mtu, queues, up, .. } = link;
+        Wanted { name: name.clone(), backend, mtu: *mtu, queues: *queues, up: *up }
     };
     if document.interfaces.is_empty() {
         let all = host.ethernet();
@@ -288,6 +297,23 @@ mod tests {
         let changes = ports.arrange(&Document::default(), &host, Duration::ZERO);
         assert_eq!(changes.attach, [(PortId(1), "eth0".into(), AttachedBy::Auto)]);
         assert_eq!(ports.by_index(), [(9, Ports::STACK)].into());
+    }
+
+    #[test]
+    fn a_port_that_failed_is_tried_again_at_once_when_its_interface_is_switched_on() {
+        let mut ports = Ports::default();
+        let document = Document { interfaces: vec![interface("a")], ..Document::default() };
+        let mut host = host(&[(2, "a")]);
+        let mut up = |up, ports: &mut Ports| {
+            host.links.get_mut(&2).unwrap().up = up;
+            ports.arrange(&document, &host, Duration::ZERO).attach.len()
+        };
+        assert_eq!(up(false, &mut ports), 1);
+        let failed = PortStatus::Failed { reason: "down".into(), since: Duration::ZERO };
+        ports.set_status(PortId(0), failed);
+        assert_eq!(up(false, &mut ports), 0);
+        assert_eq!(up(true, &mut ports), 1);
+        assert_eq!(up(true, &mut ports), 0, "nothing is opened twice");
     }
 
     #[test]

@@ -62,6 +62,12 @@ pub enum StartError {
     /// The host cannot be watched.
     #[error("{0}")]
     Host(#[from] HostError),
+    /// Two would take each other's packets.
+    #[error(
+        "another director runs on this host, or in this network namespace: it has the interface {}",
+        stack::NAME
+    )]
+    Another,
     /// The system refuses threads, memory or sockets.
     #[error("cannot start: {0}")]
     System(#[from] std::io::Error),
@@ -109,6 +115,9 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
             state.ports.reserve(stack.index);
             state.stack = Some(stack);
             Some(routes)
+        }
+        Err(why) if why.kind() == std::io::ErrorKind::ResourceBusy => {
+            return Err(StartError::Another);
         }
         Err(why) => {
             words.push(error(format!(

@@ -12,7 +12,7 @@ use dataplane::io::steer::{Steering, SteeringRules};
 use dataplane::io::{Attach, Attachment, Backend, attach};
 use dataplane::packet_path::connections::Slot;
 use dataplane::table::{Mac, PortId, RealId, ServiceTable};
-use dataplane::worker::Dataplane;
+use dataplane::worker::{Dataplane, MOST_PORTS};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
@@ -198,9 +198,18 @@ impl World {
             workers: self.dataplane.workers(),
             steering: self.steering.as_ref().ok(),
         };
-        let status = match attach(&request) {
-            Ok((attachment, ports)) => self.attached(port, attachment, ports),
-            Err(error) => PortStatus::Failed { reason: with_causes(&error), since: now },
+        let failed = |reason| PortStatus::Failed { reason, since: now };
+        let status = if usize::from(port.0) < MOST_PORTS {
+            match attach(&request) {
+                Ok((attachment, ports)) => self.attached(port, attachment, ports),
+                Err(error) => failed(with_causes(&error)),
+            }
+        } else {
+            failed(format!(
+                "{} interfaces are attached, which is the most; name those that carry service \
+                 traffic by [[interface]] sections",
+                MOST_PORTS - 1
+            ))
         };
         // The loop reads this before anything else; it cannot be gone while it acts.
         let _ = self.loopback.send(Event::PortOpened { port, status });

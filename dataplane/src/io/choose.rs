@@ -174,6 +174,11 @@ fn open(request: &Attach<'_>, index: u32, guard: &Guarded) -> Result<Opened, (Ba
         Ok(opened) => return Ok(Opened { reason: before, ..opened }),
         Err(error) => error,
     };
+    if !link::is_up(request.interface).unwrap_or(true) {
+        // Before Linux 6.13 workers cannot share a packet ring then. A slower backend would stay.
+        let text = format!("the interface is down: {error}");
+        return Err((Backend::Ring, io::Error::new(io::ErrorKind::NetworkDown, text)));
+    }
     let reason = format!("{before}; no packet ring: {}", describe(&error));
     match open_as(Backend::Pnet, request, index, guard) {
         Ok(opened) => Ok(Opened { reason, ..opened }),

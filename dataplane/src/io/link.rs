@@ -21,6 +21,17 @@ pub fn mtu(interface: &str) -> io::Result<usize> {
     usize::try_from(mtu).map_err(|_| io::ErrorKind::InvalidData.into())
 }
 
+/// Whether an interface is switched on.
+///
+/// # Errors
+/// When there is no such interface.
+pub fn is_up(interface: &str) -> io::Result<bool> {
+    let answer = ask(interface, libc::SIOCGIFFLAGS)?;
+    // SAFETY: SIOCGIFFLAGS fills in this field.
+    let flags = unsafe { answer.ifr_ifru.ifru_flags };
+    Ok(libc::c_int::from(flags) & libc::IFF_UP != 0)
+}
+
 /// Ethernet address.
 ///
 /// # Errors
@@ -148,9 +159,12 @@ mod tests {
             assert_eq!(mac("one").unwrap(), [2, 0, 0, 0, 0, 0x51]);
             assert_eq!(receive_queues("one"), 1);
             assert!(is_virtual("one"));
+            assert!(is_up("one").unwrap());
             assert!(mtu("none").is_err());
             assert!(mac("a name that is much too long").is_err());
             assert!(mac("lo").is_err());
         });
+        host.ip("link set dev one down");
+        host.run(|| assert!(!is_up("one").unwrap()));
     }
 }

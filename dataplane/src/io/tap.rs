@@ -47,8 +47,8 @@ pub struct Tap {
 /// Without `CAP_NET_ADMIN`, or when a device of this name exists.
 pub fn open(name: &str, id: PortId, workers: usize) -> io::Result<(Tap, Vec<Port>)> {
     let mut ports = Vec::with_capacity(workers);
-    for _ in 0..workers.max(1) {
-        let queue = Arc::new(queue(name)?);
+    for number in 0..workers.max(1) {
+        let queue = Arc::new(queue(name, number == 0)?);
         ports.push(Port {
             receive: Box::new(TapReceive {
                 queue: Arc::clone(&queue),
@@ -65,15 +65,17 @@ pub fn open(name: &str, id: PortId, workers: usize) -> io::Result<(Tap, Vec<Port
     Ok((Tap { name: name.to_owned(), index, mac: link::mac(name)? }, ports))
 }
 
-/// Opens one queue of the device, the first of which makes it.
-fn queue(name: &str) -> io::Result<File> {
+/// Opens one queue of the device, the first of which makes it: another process's is never joined.
+fn queue(name: &str, first: bool) -> io::Result<File> {
     let queue = OpenOptions::new()
         .read(true)
         .write(true)
         .custom_flags(libc::O_NONBLOCK)
         .open("/dev/net/tun")?;
     let mut request = link::request(name)?;
-    let flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR | libc::IFF_MULTI_QUEUE;
+    let exclusive = if first { libc::IFF_TUN_EXCL } else { 0 };
+    let kind = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR | libc::IFF_MULTI_QUEUE;
+    let flags = kind | exclusive;
     request.ifr_ifru.ifru_flags = flags as libc::c_short;
     // SAFETY: TUNSETIFF reads and writes one ifreq, which outlives the call.
     if unsafe { libc::ioctl(queue.as_raw_fd(), libc::TUNSETIFF, &raw mut request) } < 0 {
@@ -248,6 +250,16 @@ mod tests {
         assert_eq!(server.join().unwrap().len(), 5_000_000);
         assert!(frames < 3000, "{frames} frames: segmentation is offloaded");
         drop(client.join().unwrap());
+    }
+
+    #[test]
+    fn a_device_that_somebody_has_is_not_joined() {
+        let host = Host::new();
+        host.run(|| {
+            let (_tap, _ports) = open("tap0", PortId(0), 2).unwrap();
+            let error = open("tap0", PortId(0), 2).err().unwrap();
+            assert_eq!(error.kind(), io::ErrorKind::ResourceBusy, "{error}");
+        });
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod waiting;
 mod tests;
 
 pub use clock::now;
+pub use turn::MOST_PORTS;
 
 use crate::io::{Port, keep_to_a_processor};
 use crate::packet_path::connections::{HashKeys, Page, Slot};

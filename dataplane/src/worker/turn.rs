@@ -17,8 +17,8 @@ const IDLE_MILLISECONDS: u16 = 20;
 const ASK_EVERY: u32 = 16;
 /// Every how many turns transmitters are asked for buffers of frames that have left.
 const RECLAIM_EVERY: u32 = 16;
-/// Interfaces that one worker can serve.
-const MOST_PORTS: usize = 64;
+/// Interfaces that one worker can serve; with a larger port number than that none is.
+pub const MOST_PORTS: usize = 64;
 
 /// A worker's queues, by port. Receivers and transmitters are apart, because frames stay borrowed
 /// from one while they are handed to the other.
