@@ -1,7 +1,7 @@
 //! The fast path: an ordinary packet of a known connection, judged with few instructions.
 //!
 //! Ordinary is TCP or UDP, whole, untagged, without IP options or extension headers, that neither
-//! opens nor closes anything and leaves as large as it came. The fast path has no rules of its own:
+//! opens nor closes anything and leaves as it came: as a super-frame, too, unless by a tunnel. The fast path has no rules of its own:
 //! it rules out what is unusual, with nothing changed yet, and then calls what the general path calls.
 //! Whatever is unusual goes to [`PacketPath::one`].
 //!
@@ -11,7 +11,7 @@
 use super::connections::{Connections, Direction, Entry, Flags, Guess, Via};
 use super::egress::flow_hash;
 use super::forward::{self, nat, nat::Rewrite, tunnel};
-use super::frame::Segmentation;
+use super::frame::{Offload, Segmentation};
 use super::ftp;
 use super::known::assure;
 use super::parse::{Fragment, Packet};
@@ -86,9 +86,6 @@ impl Sight {
     #[inline(always)]
     pub fn look(&mut self, frame: &Frame<'_>, connections: &Connections) {
         let Some(bytes) = frame.at_least(SHORTEST) else { return };
-        if frame.offload.segmentation != Segmentation::None {
-            return;
-        }
         // EtherType, version with header length, and one byte more.
         let kind = be32(bytes, ethernet::TYPE);
         if kind & 0xffff_ff00 == u32::from(ethernet::IPV4) << 16 | 0x4500 {
@@ -310,8 +307,7 @@ impl PacketPath {
     ) -> Option<PortId> {
         let connections = view.director.connections();
         let entry = sight.entry::<V6, PROTOCOL>(connections, Direction::Forward)?;
-        let partial = frame.offload.partial_checksum;
-        let bytes = frame.at_least_mut(l4::<V6>() + least::<PROTOCOL>())?;
+        let (bytes, offload) = frame.with_offload(l4::<V6>() + least::<PROTOCOL>())?;
         let packet = sight.packet::<V6, PROTOCOL>(bytes);
         let control = PROTOCOL == ip::TCP && packet.destination_port == ftp::CONTROL;
         let reads_text = matches!(VIA, NAT | LOCAL) && control;
@@ -326,7 +322,7 @@ impl PacketPath {
         if VIA == FULL_NAT && PROTOCOL == ip::TCP && Self::announces(*view, entry) {
             return None;
         }
-        self.fast_send_to_real::<VIA>(view, (bytes, partial), packet, entry)
+        self.fast_send_to_real::<VIA>(view, (bytes, offload), packet, entry)
     }
 
     /// Sends an ordinary packet of a known connection through the tunnel to its real server.
@@ -345,13 +341,15 @@ impl PacketPath {
         let (destination, mtu) = view.director.reals().path(real, hop.mtu, view.now)?;
         let is_v4 = destination.is_v4();
         let (length, mtu) = (tunnel::length(kind, is_v4), tunnel::inner_mtu(kind, is_v4, mtu));
-        // A checksum inside cannot be left to the network card.
-        if frame.offload.partial_checksum || frame.headroom() < length {
+        // Neither a checksum inside nor cutting can be left to the network card.
+        let offload = frame.offload;
+        let unfinished = offload.partial_checksum || offload.segmentation != Segmentation::None;
+        if unfinished || frame.headroom() < length {
             return None;
         }
         let timeout = timeout(view, packet.protocol);
         let bytes = frame.bytes_mut();
-        if !passes(bytes, &packet, mtu) || !entry.renew(view.now, timeout, 1) {
+        if !passes(bytes, &packet, &offload, mtu) || !entry.renew(view.now, timeout, 1) {
             return None;
         }
         self.counters.count_in(real, packet.ip_length());
@@ -375,13 +373,12 @@ impl PacketPath {
         Some(hop.port)
     }
 
-    /// Sends an ordinary packet of a known connection to its real server. `partial`: its checksum is
-    /// left to the network card.
+    /// Sends an ordinary packet of a known connection to its real server.
     #[inline(always)]
     fn fast_send_to_real<const VIA: u8>(
         &mut self,
         view: &View<'_>,
-        (bytes, partial): (&mut [u8], bool),
+        (bytes, offload): (&mut [u8], &Offload),
         mut packet: Packet,
         entry: &Entry,
     ) -> Option<PortId> {
@@ -389,7 +386,7 @@ impl PacketPath {
         let hop = view.hops.for_real(real).filter(|hop| hop.vlan.is_none())?;
         let (address, mtu) = reals.path(real, hop.mtu, view.now)?;
         let timeout = timeout(view, packet.protocol);
-        if !passes(bytes, &packet, mtu) || !entry.renew(view.now, timeout, 1) {
+        if !passes(bytes, &packet, offload, mtu) || !entry.renew(view.now, timeout, 1) {
             return None;
         }
         self.counters.count_in(real, packet.ip_length());
@@ -401,7 +398,7 @@ impl PacketPath {
         if VIA == DIRECT {
             forward::decrement_hop_limit(bytes, &packet);
         } else {
-            nat::rewrite_bytes(bytes, partial, &mut packet, new);
+            nat::rewrite_bytes(bytes, offload.partial_checksum, &mut packet, new);
         }
         forward::write_macs(bytes, hop);
         Some(hop.port)
@@ -417,8 +414,7 @@ impl PacketPath {
     ) -> Option<PortId> {
         let connections = view.director.connections();
         let entry = sight.entry::<V6, PROTOCOL>(connections, Direction::Reply)?;
-        let partial = frame.offload.partial_checksum;
-        let bytes = frame.at_least_mut(l4::<V6>() + least::<PROTOCOL>())?;
+        let (bytes, offload) = frame.with_offload(l4::<V6>() + least::<PROTOCOL>())?;
         let packet = sight.packet::<V6, PROTOCOL>(bytes);
         let [_, virtual_port, ..] = entry.ports();
         let control = PROTOCOL == ip::TCP && virtual_port == ftp::CONTROL;
@@ -432,7 +428,7 @@ impl PacketPath {
         if !mere {
             return None;
         }
-        self.fast_send_to_client::<VIA>(view, (bytes, partial), packet, entry)
+        self.fast_send_to_client::<VIA>(view, (bytes, offload), packet, entry)
     }
 
     /// Sends an ordinary packet of a known connection to its client.
@@ -440,7 +436,7 @@ impl PacketPath {
     fn fast_send_to_client<const VIA: u8>(
         &mut self,
         view: &View<'_>,
-        (bytes, partial): (&mut [u8], bool),
+        (bytes, offload): (&mut [u8], &Offload),
         mut packet: Packet,
         entry: &Entry,
     ) -> Option<PortId> {
@@ -448,7 +444,7 @@ impl PacketPath {
         let client = if VIA == FULL_NAT { entry.client() } else { packet.destination };
         let hop = self.hop_cache.get(view.hops, client).filter(|hop| hop.vlan.is_none())?;
         let timeout = timeout(view, packet.protocol);
-        if !passes(bytes, &packet, hop.mtu) || !entry.renew(view.now, timeout, 0) {
+        if !passes(bytes, &packet, offload, hop.mtu) || !entry.renew(view.now, timeout, 0) {
             return None;
         }
         self.counters.count_out(entry.real(), packet.ip_length());
@@ -460,7 +456,7 @@ impl PacketPath {
         if VIA == FULL_NAT {
             new.destination = Some((client, client_port));
         }
-        nat::rewrite_bytes(bytes, partial, &mut packet, new);
+        nat::rewrite_bytes(bytes, offload.partial_checksum, &mut packet, new);
         forward::write_macs(bytes, hop);
         Some(hop.port)
     }
@@ -472,8 +468,10 @@ fn timeout(view: &View<'_>, protocol: u8) -> Ticks {
     states::timeout(protocol, states::open_state(protocol), &view.table.timeouts)
 }
 
-/// Whether a packet may go on whole.
+/// Whether a packet may go on whole, or cut by the network card.
 #[inline(always)]
-fn passes(bytes: &[u8], packet: &Packet, mtu: u16) -> bool {
-    packet.ip_length() <= usize::from(mtu) && forward::may_hop(bytes, packet)
+fn passes(bytes: &[u8], packet: &Packet, offload: &Offload, mtu: u16) -> bool {
+    let fits = packet.ip_length() <= usize::from(mtu)
+        || forward::largest_on_wire(bytes, offload, packet) <= usize::from(mtu);
+    fits && forward::may_hop(bytes, packet)
 }

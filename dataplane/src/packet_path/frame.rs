@@ -95,6 +95,14 @@ impl<'r> Frame<'r> {
         (bytes.len() >= length).then_some(bytes)
     }
 
+    /// As [`Frame::at_least_mut`], with the work left to a network card.
+    #[inline(always)]
+    pub fn with_offload(&mut self, length: usize) -> Option<(&mut [u8], &Offload)> {
+        let start = self.start as usize;
+        let bytes = self.buffer.get_mut(start..start + self.length as usize)?;
+        (bytes.len() >= length).then_some((bytes, &self.offload))
+    }
+
     /// Length in bytes.
     #[inline]
     pub fn len(&self) -> usize {

@@ -8,7 +8,7 @@ pub mod nat;
 pub mod split;
 pub mod tunnel;
 
-use super::frame::{Frame, Segmentation};
+use super::frame::{Frame, Offload, Segmentation};
 use super::parse::Packet;
 use super::verdict::{DropReason, Verdict};
 use crate::table::Hop;
@@ -55,7 +55,9 @@ pub fn check(frame: &Frame<'_>, packet: &Packet, mtu: u16) -> Result<Fit, Refusa
     if !may_hop(bytes, packet) {
         return Err(Refusal::TtlExceeded);
     }
-    if largest_on_wire(frame, packet) <= usize::from(mtu) {
+    let fits = packet.ip_length() <= usize::from(mtu)
+        || largest_on_wire(bytes, &frame.offload, packet) <= usize::from(mtu);
+    if fits {
         return Ok(Fit::Whole);
     }
     let fragment = be16(bytes, packet.l3 + v4::FRAGMENT);
@@ -70,18 +72,17 @@ pub fn may_hop(bytes: &[u8], packet: &Packet) -> bool {
 }
 
 /// The size that matters to a path: of a super-frame, the segments that it will be cut into.
-fn largest_on_wire(frame: &Frame<'_>, packet: &Packet) -> usize {
-    if frame.offload.segmentation == Segmentation::None {
-        return packet.ip_length();
-    }
-    let headers = match frame.offload.segmentation {
+#[inline(always)]
+pub fn largest_on_wire(bytes: &[u8], offload: &Offload, packet: &Packet) -> usize {
+    let headers = match offload.segmentation {
+        Segmentation::None => return packet.ip_length(),
         Segmentation::Udp => packet.l4 + 8,
-        Segmentation::None | Segmentation::Tcp4 { .. } | Segmentation::Tcp6 { .. } => {
-            let words = byte(frame.bytes(), packet.l4 + 12) >> 4;
+        Segmentation::Tcp4 { .. } | Segmentation::Tcp6 { .. } => {
+            let words = byte(bytes, packet.l4 + 12) >> 4;
             packet.l4 + usize::from(words) * 4
         }
     };
-    (headers - packet.l3 + usize::from(frame.offload.segment_size)).min(packet.ip_length())
+    (headers - packet.l3 + usize::from(offload.segment_size)).min(packet.ip_length())
 }
 
 /// Takes one off the hop limit. The caller has checked that more than one is left.
