@@ -27,6 +27,9 @@ const PLAIN: &[u8] = &[8, 0];
 const CONFIG: &str = "[node]
 workers = 2
 [[interface]]
+name = \"eth0\"
+backend = \"xdp\"
+[[interface]]
 name = \"late\"
 [[interface]]
 name = \"v7\"
@@ -90,7 +93,7 @@ fn start(guest: &mut Guest) -> Result<String> {
     wait::until_ok("the interfaces to be attached", LIMIT, || {
         let output = guest.run("viaduct show interfaces")?;
         let shown = output.stdout + &output.stderr;
-        ensure!(by_ring(&shown) == 2, "{shown}");
+        ensure!(by_ring(&shown) == 3, "{shown}");
         Ok(shown)
     })
 }
@@ -130,7 +133,12 @@ fn a_vlan_and_a_bond_are_served_by_the_packet_ring() -> Result<()> {
     let (mut outside, mut inside) = (Wire::new()?, Wire::new()?);
     let mut guest = boot(&outside, &inside)?;
     let shown = start(&mut guest)?;
-    for (name, why) in [("v7", "not XDP sockets as configured"), ("bond0", "members")] {
+    let reasons = [
+        ("v7", "not XDP sockets as configured"),
+        ("bond0", "members"),
+        ("eth0", "VLAN interfaces stand on it"),
+    ];
+    for (name, why) in reasons {
         let line = shown.lines().find(|line| line.starts_with(name)).context(name)?;
         ensure!(line.contains(why), "{line}");
     }
@@ -140,7 +148,7 @@ fn a_vlan_and_a_bond_are_served_by_the_packet_ring() -> Result<()> {
     guest.sh("ip link set late up")?;
     wait::until_ok("the third interface to be attached", LIMIT, || {
         let shown = guest.run("viaduct show interfaces")?.stdout;
-        ensure!(by_ring(&shown) == 3, "{shown}");
+        ensure!(by_ring(&shown) == 4, "{shown}");
         Ok(())
     })?;
     let macs = [guest.mac(0), guest.mac(1)];

@@ -333,3 +333,104 @@ fn another_number_of_queues_is_followed() -> Result<()> {
     ensure!(run(near, "ethtool -L many rx 2 tx 2").is_err(), "queues with sockets were taken away");
     works()
 }
+
+/// What a new connection to an address meets: the name of who answers, or the words of the failure.
+fn asked(client: &Host, url: &str) -> Result<String> {
+    let output = client.run(&["curl", "-sS", "--max-time", "3", url])?;
+    Ok(output.stdout.trim().to_owned() + output.stderr.trim())
+}
+
+/// Waits until a new connection meets this.
+fn meets(client: &Host, url: &str, wanted: &str) -> Result<()> {
+    wait::until_ok("the answer", LIMIT, || {
+        let answer = asked(client, url)?;
+        ensure!(answer.contains(wanted), "{url}: {answer}");
+        Ok(())
+    })
+}
+
+#[test]
+fn services_come_and_go_while_traffic_goes_on() -> Result<()> {
+    let site = Site::new("xdpmaps", 2, 0)?;
+    let ports = ["80", "8080", "8081"].map(|port| format!("[::]:{port}"));
+    let mut servers = Vec::new();
+    for port in &ports {
+        servers.push(Backend::http(&site.reals[0], port)?);
+    }
+    // The host's own, at the same address as the VIP: what is no service's is its.
+    site.director.add_address("eth0", site::VIP)?;
+    site.director.add_address("eth0", "2001:db8::10")?;
+    let _own = Backend::http(&site.director, "[::]:8081")?;
+    let one = service("web", "192.0.2.10:80", "tcp", "nat", &["10.0.0.11:80"]);
+    let director = start(&site, &["eth0", "eth1"], &one)?;
+    let load = site.client.spawn(harness::host::command(&[
+        "wrk",
+        "-t1",
+        "-c10",
+        "-d20s",
+        "--timeout",
+        "10s",
+        "http://192.0.2.10/",
+    ])?)?;
+    let change = |commands: &str| director.ipvsadm_script(commands);
+    let (four, six) = ("http://192.0.2.10", "http://[2001:db8::10]");
+    for round in 0..2 {
+        meets(&site.client, &format!("{four}:8081/"), "director")?;
+        meets(&site.client, &format!("{six}:8081/"), "director")?;
+        meets(&site.client, &format!("{four}:8080/"), "Failed to connect")?;
+        // One more port, the same in IPv6, a service of every port, and one by firewall mark.
+        change("-A -t 192.0.2.10:8081 -s rr\n-a -t 192.0.2.10:8081 -r 10.0.0.11:8081 -m")?;
+        meets(&site.client, &format!("{four}:8081/"), "real1")?;
+        meets(&site.client, &format!("{six}:8081/"), "director")?;
+        change(
+            "-A -t [2001:db8::10]:8081 -s rr\n-a -t [2001:db8::10]:8081 -r [2001:db8:a::11]:8081 -m",
+        )?;
+        meets(&site.client, &format!("{six}:8081/"), "real1")?;
+        change("-A -t 192.0.2.10:0 -s rr -p 5\n-a -t 192.0.2.10:0 -r 10.0.0.11:0 -m")?;
+        meets(&site.client, &format!("{four}:8080/"), "real1")?;
+        change("-D -t 192.0.2.10:0\n-D -t 192.0.2.10:8081\n-D -t [2001:db8::10]:8081")?;
+        meets(&site.client, &format!("{four}:8081/"), "director")?;
+        meets(&site.client, &format!("{six}:8081/"), "director")?;
+        eprintln!("round {round} done");
+    }
+    let report = load.finish(Duration::from_secs(60))?.ok()?;
+    ensure!(!report.contains("Socket errors"), "{report}");
+    for name in ["eth0", "eth1"] {
+        has_xdp(&director, name)?;
+    }
+    // Without its last service the whole address is the host's.
+    change("-C")?;
+    meets(&site.client, &format!("{four}/"), "Failed to connect")?;
+    meets(&site.client, &format!("{four}:8081/"), "director")
+}
+
+#[test]
+fn an_mtu_beyond_the_limit_is_served_by_the_packet_ring_until_it_is_gone() -> Result<()> {
+    let site = Site::new("xdpjumbo", 2, 0)?;
+    let _servers: Vec<_> =
+        site.reals.iter().map(|real| Backend::http(real, "[::]:80")).collect::<Result<_>>()?;
+    let director = start(&site, &["eth0", "eth1"], &web())?;
+    let load = site.client.spawn(harness::host::command(&[
+        "wrk",
+        "-t1",
+        "-c10",
+        "-d12s",
+        "--timeout",
+        "10s",
+        "http://192.0.2.10/",
+    ])?)?;
+    for _ in 0..2 {
+        site.director.set_mtu("eth0", 3000)?;
+        shown(&director, "eth0", &["packet ring", "MTU 3000 is more than the 1774"])?;
+        assert_eq!(fetch(&site.client, "http://192.0.2.10/bytes/300000")?.len(), 300_000);
+        site.director.set_mtu("eth0", 1500)?;
+        has_xdp(&director, "eth0")?;
+        assert_eq!(fetch(&site.client, "http://192.0.2.10/bytes/300000")?.len(), 300_000);
+    }
+    let report = load.finish(Duration::from_secs(60))?.ok()?;
+    ensure!(!report.contains("Socket errors"), "{report}");
+    // What was lost meanwhile has a name.
+    let drops = director.viaduct(&["show", "drops", "--json"])?;
+    ensure!(drops.contains("receive_queue_full"), "{drops}");
+    Ok(())
+}

@@ -142,6 +142,7 @@ mod tests {
     fn host() -> HostState {
         let link = |name: &str, loopback| Link {
             queues: 1,
+            vlans: false,
             name: name.into(),
             mac: None,
             mtu: 1500,

@@ -31,6 +31,8 @@ pub struct Place {
     pub mtu: u32,
     /// Its receive queues, each of which may have a socket.
     pub queues: u32,
+    /// Whether VLAN interfaces stand on it.
+    pub vlans: bool,
     /// Whether it was switched on when last looked at.
     pub up: bool,
     /// What came of it.
@@ -102,11 +104,11 @@ impl Ports {
                 changes.attach.push((id, port.name.clone(), port.wanted));
             }
         }
-        for (index, Wanted { name, backend, mtu, queues, up }) in wanted {
+        for (index, Wanted { name, backend, mtu, queues, vlans, up }) in wanted {
             if !self.places.iter().flatten().any(|port| port.index == index) {
                 let status = PortStatus::Opening;
                 let (to, wanted) = (name.clone(), backend);
-                let place = Place { name: to, index, wanted, mtu, queues, up, status };
+                let place = Place { name: to, index, wanted, mtu, queues, vlans, up, status };
                 changes.attach.push((self.take_free(place), name, backend));
             }
         }
@@ -184,6 +186,7 @@ struct Wanted {
     backend: AttachedBy,
     mtu: u32,
     queues: u32,
+    vlans: bool,
     up: bool,
 }
 
@@ -191,15 +194,15 @@ impl Wanted {
     /// Whether a port is like that already.
     fn is(&self, port: &Place) -> bool {
         (&self.name, self.backend) == (&port.name, port.wanted)
-            && (self.mtu, self.queues) == (port.mtu, port.queues)
+            && (self.mtu, self.queues, self.vlans) == (port.mtu, port.queues, port.vlans)
     }
 }
 
 /// The interfaces to attach, by index. A document that names none means every Ethernet interface.
 fn wanted(document: &Document, host: &HostState) -> BTreeMap<u32, Wanted> {
     let attached = |link: &Link, backend| {
-        let Link { name, mtu, queues, up, .. } = link;
-        Wanted { name: name.clone(), backend, mtu: *mtu, queues: *queues, up: *up }
+        let Link { mtu, queues, vlans, up, .. } = *link;
+        Wanted { name: link.name.clone(), backend, mtu, queues, vlans, up }
     };
     if document.interfaces.is_empty() {
         let all = host.ethernet();
@@ -224,6 +227,7 @@ mod tests {
             mtu: 1500,
             controller: (name == "slave0").then_some(9),
             queues: 1,
+            vlans: false,
             loopback: name == "lo",
             up: true,
             carrier: true,
@@ -275,12 +279,16 @@ mod tests {
     }
 
     #[test]
-    fn an_interface_with_another_mtu_or_number_of_queues_is_opened_again() {
+    fn an_interface_with_another_mtu_or_number_of_queues_or_its_first_vlan_is_opened_again() {
         let mut ports = Ports::default();
         let document = Document { interfaces: vec![interface("a")], ..Document::default() };
         let mut host = host(&[(2, "a")]);
         ports.arrange(&document, &host, Duration::ZERO);
-        for change in [|link: &mut Link| link.mtu = 9000, |link: &mut Link| link.queues = 4] {
+        for change in [
+            |link: &mut Link| link.mtu = 9000,
+            |link: &mut Link| link.queues = 4,
+            |link: &mut Link| link.vlans = true,
+        ] {
             change(host.links.get_mut(&2).unwrap());
             let changes = ports.arrange(&document, &host, Duration::ZERO);
             assert_eq!(changes.detach, [PortId(0)]);

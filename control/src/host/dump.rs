@@ -2,7 +2,7 @@
 #![allow(clippy::wildcard_enum_match_arm)] // foreign enums of all that the kernel may ever say
 
 use super::{Address, Link, Neighbour, NeighbourState, Route};
-use dataplane::io::receive_queues;
+use dataplane::io::{receive_queues, vlan_carriers};
 use dataplane::table::Prefix;
 use futures_util::TryStreamExt;
 use rtnetlink::packet_route::AddressFamily;
@@ -29,6 +29,8 @@ pub(super) async fn links(handle: &Handle) -> Result<BTreeMap<u32, Link>, Error>
             links.insert(message.header.index, link);
         }
     }
+    let carriers = vlan_carriers();
+    links.values_mut().for_each(|link| link.vlans = carriers.contains(&link.name));
     Ok(links)
 }
 
@@ -48,6 +50,7 @@ fn link(message: &LinkMessage) -> Option<Link> {
     let ethernet = header.link_layer_type == LinkLayerType::Ether;
     Some(Link {
         queues: receive_queues(&name),
+        vlans: false,
         name,
         mac: mac.filter(|_| ethernet),
         mtu,

@@ -100,6 +100,7 @@ mod tests {
             mtu: 1500,
             controller: None,
             queues: 1,
+            vlans: false,
             loopback: false,
             up: true,
             carrier: true,

@@ -28,6 +28,8 @@ pub struct Link {
     pub mtu: u32,
     /// Receive queues in use.
     pub queues: u32,
+    /// Whether VLAN interfaces stand on it.
+    pub vlans: bool,
     /// Index of the bridge or bond that it is part of: frames are seen there.
     pub controller: Option<u32>,
     /// Whether it is the loopback.

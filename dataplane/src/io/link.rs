@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use crate::table::Mac;
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
@@ -72,6 +73,18 @@ pub fn is_virtual(interface: &str) -> bool {
 /// Whether an interface is several others, whose frames keep the names of those.
 pub fn is_aggregate(interface: &str) -> bool {
     driver(interface).is_some_and(|driver| ["bonding", "team"].contains(&driver.name.as_str()))
+}
+
+/// The interfaces that VLAN interfaces stand on, in the calling thread's network namespace.
+pub fn vlan_carriers() -> BTreeSet<String> {
+    // There is no such file where there is no VLAN.
+    carriers_in(&std::fs::read_to_string("/proc/thread-self/net/vlan/config").unwrap_or_default())
+}
+
+/// Lines of the kernel's list say `name | number | carrier`, after two lines of headings.
+fn carriers_in(list: &str) -> BTreeSet<String> {
+    let carrier = |line: &str| line.split('|').nth(2).map(|name| name.trim().to_owned());
+    list.lines().filter_map(carrier).collect()
 }
 
 /// What the driver says about itself.
@@ -148,6 +161,14 @@ fn socket() -> io::Result<OwnedFd> {
 mod tests {
     use super::*;
     use crate::io::netns::Host;
+
+    #[test]
+    fn carriers_of_vlans_are_read_from_the_kernels_list() {
+        let list = "VLAN Dev name\t | VLAN ID\nName-Type: VLAN_NAME_TYPE_RAW_PLUS_VID_NO_PAD\n\
+                    v7             | 7  | eth0\neth1.9         | 9  | eth1\nv8             | 8  | eth0\n";
+        assert_eq!(carriers_in(list), ["eth0", "eth1"].map(String::from).into());
+        assert_eq!(carriers_in(""), BTreeSet::new());
+    }
 
     #[test]
     fn mtu_and_mac_are_those_that_were_set() {

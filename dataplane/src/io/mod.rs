@@ -23,7 +23,7 @@ pub use advice::{
     run_before_everyday_threads,
 };
 pub use choose::{Attach, AttachError, Attachment, Backend, attach};
-pub use link::receive_queues;
+pub use link::{receive_queues, vlan_carriers};
 
 use crate::packet_path::Frame;
 use arrayvec::ArrayVec;

@@ -12,6 +12,7 @@ fn host(links: &[(u32, &str)]) -> Arc<HostState> {
         mtu: 1500,
         controller: None,
         queues: 1,
+        vlans: false,
         loopback: false,
         up: true,
         carrier: true,

@@ -44,6 +44,16 @@ pub enum BpfError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// There are more entries than a map was made for.
+    #[error("there are {count} {what} and room for {most}; what was in force before stays so")]
+    Full {
+        /// What there are too many of, in the operator's terms.
+        what: &'static str,
+        /// How many there are.
+        count: usize,
+        /// How many there may be.
+        most: u32,
+    },
 }
 
 impl BpfError {
@@ -53,7 +63,7 @@ impl BpfError {
             Self::Map { source, .. }
             | Self::Program { source, .. }
             | Self::Action { source, .. } => source.raw_os_error(),
-            Self::Assemble(_) => None,
+            Self::Assemble(_) | Self::Full { .. } => None,
         }
     }
 }

@@ -24,6 +24,7 @@ use super::bpf::{AttachPoint, BpfError, Link, Map, MapKind, Program, ProgramKind
 use super::xdp::Memory;
 use crate::table::Mac;
 use clsact::{Filter, Way};
+use nix::net::if_::if_indextoname;
 use program::{Hook, MapFds};
 use rules::{Address, AddressEntry, EndpointKey};
 use std::collections::{BTreeMap, BTreeSet};
@@ -118,13 +119,33 @@ impl Steering {
         let mut applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
         let mut wanted = Tables::from(rules);
         wanted.macs.extend(self.own.lock().unwrap_or_else(PoisonError::into_inner).iter());
-        if let Err(error) = self.write(&applied, &wanted) {
+        check_room(&wanted)?;
+        let written = self.write(&applied, &wanted).or_else(|_| {
+            // Both together do not fit: what is to go makes room first.
+            self.forget(&applied, &wanted)?;
+            self.write(&applied, &wanted)
+        });
+        if let Err(error) = written {
             // Going back needs no room, so it cannot fail for the same reason.
             self.write(&wanted, &applied)?;
             return Err(error);
         }
         *applied = Arc::new(wanted);
         Ok(())
+    }
+
+    /// Removes what is not wanted any more.
+    fn forget(&self, old: &Tables, new: &Tables) -> Result<(), BpfError> {
+        for key in old.prefixes.keys().filter(|key| !new.prefixes.contains_key(key)) {
+            self.prefixes.remove(&prefix_key(key))?;
+        }
+        for key in old.endpoints.keys().filter(|key| !new.endpoints.contains_key(key)) {
+            self.endpoints.remove(&endpoint_key(key))?;
+        }
+        for key in old.addresses.keys().filter(|key| !new.addresses.contains_key(*key)) {
+            self.addresses.remove(key)?;
+        }
+        old.macs.difference(&new.macs).try_for_each(|mac| self.macs.remove(&mac_key(mac)))
     }
 
     fn write(&self, old: &Tables, new: &Tables) -> Result<(), BpfError> {
@@ -137,15 +158,24 @@ impl Steering {
     }
 
     /// Lets drivers take frames for an interface's own Ethernet address; unlike the stack, they do
-    /// not know it.
+    /// not know it. Those of interfaces that are gone are forgotten, and so is its last one.
     ///
     /// # Errors
     /// When there is no room for another address.
     pub fn accept_own(&self, interface: u32, mac: Mac) -> Result<(), BpfError> {
-        self.macs.insert(&mac_key(&(interface, mac)), &1u32.to_ne_bytes())?;
-        self.own.lock().unwrap_or_else(PoisonError::into_inner).insert((interface, mac));
         let mut applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::make_mut(&mut applied).macs.insert((interface, mac));
+        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        let applied = Arc::make_mut(&mut applied);
+        // An index that nobody has may give an empty name instead of an error.
+        let is_gone = |of| if_indextoname(of).map_or(true, |name| name.is_empty());
+        let is_old = |of: u32| of == interface || is_gone(of);
+        for old in own.extract_if(.., |(of, _)| is_old(*of)) {
+            self.macs.remove(&mac_key(&old))?;
+            applied.macs.remove(&old);
+        }
+        self.macs.insert(&mac_key(&(interface, mac)), &1u32.to_ne_bytes())?;
+        own.insert((interface, mac));
+        applied.macs.insert((interface, mac));
         Ok(())
     }
 
@@ -237,6 +267,21 @@ impl Steering {
         *kept = Some(Arc::clone(&life));
         Ok(life)
     }
+}
+
+fn check_room(tables: &Tables) -> Result<(), BpfError> {
+    let Tables { addresses, endpoints, prefixes, macs } = tables;
+    for (what, count, most) in [
+        ("addresses of services and real servers", addresses.len(), ADDRESSES),
+        ("ports of services and real servers", endpoints.len(), ENDPOINTS),
+        ("networks in mark rules", prefixes.len(), PREFIXES),
+        ("Ethernet addresses", macs.len(), MACS),
+    ] {
+        if count > most as usize {
+            return Err(BpfError::Full { what, count, most });
+        }
+    }
+    Ok(())
 }
 
 fn fds(addresses: &Map, endpoints: &Map, prefixes: &Map, macs: &Map) -> MapFds {

@@ -275,15 +275,39 @@ fn rules_that_do_not_fit_change_nothing() {
             address: IpAddr::V4(n.wrapping_mul(0x0101_0101).into()),
             length: 32,
         }));
-        assert!(steering.apply(&many).is_err());
+        let error = steering.apply(&many).unwrap_err().to_string();
+        assert!(error.contains("4098 networks in mark rules and room for 4096"), "{error}");
         let frame = segment(("203.0.113.5", 1), ("192.0.2.10", 80), 6);
         let kind = ProgramKind::TrafficControl;
         let ran = steering.ingress.test_run(kind, &frame, interface, 0, 1).unwrap();
         assert_eq!(ran.returned, 2);
         assert_eq!(*steering.tables(), Tables::from(&director()));
-        for _ in 0..3 {
+        while Tables::from(&many).prefixes.len() > PREFIXES as usize {
             many.prefixes.pop_last();
         }
         steering.apply(&many).expect("room was given back");
+        // As many others as there is room for.
+        for prefix in std::mem::take(&mut many.prefixes) {
+            let IpAddr::V4(address) = prefix.address else { panic!() };
+            let address = IpAddr::V4((address.to_bits() ^ 0x8080).into());
+            many.prefixes.insert(Prefix { address, ..prefix });
+        }
+        steering.apply(&many).expect("the old ones make room for the new ones");
+        assert_eq!(*steering.tables(), Tables::from(&many));
+    });
+}
+
+#[test]
+fn interfaces_that_come_and_go_do_not_use_the_room_up() {
+    let (host, interface) = host_with_interface();
+    host.run(move || {
+        let steering = Steering::new().unwrap();
+        steering.accept_own(interface, OWN).unwrap();
+        for gone in 1000..1000 + MACS * 2 {
+            steering.accept_own(gone, OTHER).unwrap();
+        }
+        assert!(steering.tables().macs.contains(&(interface, OWN)));
+        steering.accept_own(interface, OTHER).unwrap();
+        assert_eq!(steering.tables().macs, [(interface, OTHER)].into());
     });
 }

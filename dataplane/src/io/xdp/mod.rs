@@ -69,7 +69,7 @@ pub struct Opened {
 /// Opens an interface: a socket for each of its queues, shared out among the workers.
 ///
 /// # Errors
-/// When the driver has no support, the interface is a bond, the MTU is larger than [`LONGEST`] allows,
+/// When the driver has no support, the interface is a bond or carries VLANs, the MTU is larger than [`LONGEST`] allows,
 /// another XDP program is there, or capabilities are missing.
 pub fn open(request: &Request<'_>, steering: &Steering) -> io::Result<Opened> {
     let Request { interface, index, port, generic, busy_poll, .. } = *request;
@@ -82,6 +82,11 @@ pub fn open(request: &Request<'_>, steering: &Steering) -> io::Result<Opened> {
     if link::is_aggregate(interface) {
         // Its frames arrive as those of its members, which the socket of the whole refuses.
         let text = "XDP sockets belong to the members of an aggregate, not to the whole";
+        return Err(io::Error::new(io::ErrorKind::Unsupported, text));
+    }
+    if link::vlan_carriers().contains(interface) {
+        let text = "VLAN interfaces stand on it: drivers take tags out of frames before XDP sockets \
+                    see them";
         return Err(io::Error::new(io::ErrorKind::Unsupported, text));
     }
     let queues = link::receive_queues(interface);
