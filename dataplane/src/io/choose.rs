@@ -163,7 +163,8 @@ fn open(request: &Attach<'_>, index: u32, guard: &Guarded) -> Result<Opened, (Ba
             }
         }
         None if link::is_virtual(request.interface) => {
-            "a virtual interface, where super-frames pass only by packet sockets".to_owned()
+            "a virtual interface: segmentation offload (TSO) goes on only with packet sockets"
+                .to_owned()
         }
         None => match open_as(Backend::Xdp, request, index, guard) {
             Ok(opened) => return Ok(opened),
