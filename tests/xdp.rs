@@ -378,7 +378,7 @@ fn services_come_and_go_while_traffic_goes_on() -> Result<()> {
         meets(&site.client, &format!("{four}:8081/"), "director")?;
         meets(&site.client, &format!("{six}:8081/"), "director")?;
         meets(&site.client, &format!("{four}:8080/"), "Failed to connect")?;
-        // One more port, the same in IPv6, a service of every port, and one by firewall mark.
+        // One more port, the same in IPv6, and a service of every port.
         change("-A -t 192.0.2.10:8081 -s rr\n-a -t 192.0.2.10:8081 -r 10.0.0.11:8081 -m")?;
         meets(&site.client, &format!("{four}:8081/"), "real1")?;
         meets(&site.client, &format!("{six}:8081/"), "director")?;
