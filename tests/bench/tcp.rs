@@ -4,21 +4,27 @@
 //! whole way, not of the director alone. The two proxies end connections instead of translating
 //! them.
 
+mod translator;
+
 use crate::report::{Measure, Report};
 use crate::{BINARY, Plan};
 use anyhow::{Result, ensure};
+use dataplane::io::Backend;
 use harness::host::command;
 use harness::peers::{iperf3, wrk, wrk_closing};
 use harness::{Director, Process, Site, peers, site};
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
+use translator::Translator;
 
 const CONNECTIONS: u32 = 32;
 
-const WAYS: [(&str, Way); 5] = [
+const WAYS: [(&str, Way); 7] = [
     ("nftables DNAT", Way::Dnat),
+    ("bare packet ring translator", Way::Bare(Backend::Ring)),
     ("viaduct, packet ring (auto)", Way::Viaduct("auto")),
+    ("bare XDP socket translator", Way::Bare(Backend::Xdp)),
     ("viaduct, XDP sockets", Way::Viaduct("xdp")),
     ("haproxy, tcp mode", Way::Haproxy),
     ("nginx, stream", Way::Nginx),
@@ -34,6 +40,8 @@ const MEASURES: &[Measure] = &[
 #[derive(Clone, Copy)]
 enum Way {
     Dnat,
+    /// A program that translates addresses and does nothing else.
+    Bare(Backend),
     Viaduct(&'static str),
     Haproxy,
     Nginx,
@@ -42,6 +50,7 @@ enum Way {
 /// Whoever balances now.
 enum Balancer {
     Kernel,
+    Bare(Translator),
     Viaduct(Director),
     Proxy(Process),
 }
@@ -75,7 +84,7 @@ pub fn measure(plan: &Plan) -> Result<Report> {
 
 fn start(way: Way, site: &Site) -> Result<Balancer> {
     let host = &site.director;
-    if !matches!(way, Way::Viaduct(_)) {
+    if !matches!(way, Way::Viaduct(_) | Way::Bare(_)) {
         host.add_address("eth0", site::VIP)?;
     }
     match way {
@@ -90,6 +99,7 @@ fn start(way: Way, site: &Site) -> Result<Balancer> {
             host.run_ok(&["nft", &table])?;
             Ok(Balancer::Kernel)
         }
+        Way::Bare(backend) => Ok(Balancer::Bare(Translator::start(backend, site)?)),
         Way::Viaduct(backend) => {
             let director = Director::start(host, Path::new(BINARY), Some(&config(backend)))?;
             let shown = director.viaduct(&["show", "interfaces"])?;
@@ -168,6 +178,7 @@ fn proxy(site: &Site, words: &[&str]) -> Result<Balancer> {
 
 fn stop(balancer: Balancer, site: &Site) -> Result<()> {
     match balancer {
+        Balancer::Bare(translator) => return translator.stop(site),
         Balancer::Viaduct(mut director) => return director.shut_down(),
         Balancer::Proxy(mut process) => process.kill(),
         Balancer::Kernel => {
