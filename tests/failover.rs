@@ -482,5 +482,14 @@ fn without_the_virtual_mac_the_announcement_moves_everybody_to_the_other_directo
     virtual_frames.signal(Signal::SIGINT)?;
     let frames = virtual_frames.finish(LIMIT)?.stdout;
     ensure!(frames.contains(&macs[0].0) && !frames.contains("00:00:5e:00"), "{frames}");
-    Ok(())
+
+    // Changed while it serves, the other kind is announced, and mastership stays.
+    let file = two.pair.directors[1].directory().join("virtual.toml");
+    let text = two.second.viaduct(&["export"])?;
+    std::fs::write(&file, text.replace("virtual_mac = false\n", ""))?;
+    two.second.viaduct(&["apply", &file.to_string_lossy()])?;
+    wait::until("the client to have the virtual MAC", LIMIT, || {
+        (neighbour(&client, VIP).ok()? == "00:00:5e:00:01:33").then_some(())
+    })?;
+    two.second_is_master()
 }

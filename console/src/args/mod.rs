@@ -201,8 +201,8 @@ pub enum Command {
 /// Options of `viaduct run`.
 #[derive(Debug, Args)]
 pub struct RunArguments {
-    /// Configuration file. It is applied at start if it has changed since it was last applied, and
-    /// on SIGHUP. Without one, the last committed revision runs.
+    /// Configuration file. It is applied at start and on SIGHUP if it has changed since it was last
+    /// applied. Without one, the last committed revision runs.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// State directory.
