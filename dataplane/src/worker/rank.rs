@@ -14,10 +14,8 @@ use crate::tick::{Tick, Ticks};
 /// look elsewhere first.
 const FULL_BATCHES: u32 = 8;
 
-/// Seconds before everyday threads after the first sign of overload, and at most. The first hold is
-/// short, as a burst of bulk data looks like a flood, and what comes after it may be small requests
-/// of programs on the same processors.
-const FIRST_HOLD: u32 = 1;
+/// Seconds before everyday threads after the first sign of overload, and at most.
+const FIRST_HOLD: u32 = 8;
 const LONGEST_HOLD: u32 = 64;
 
 /// What a worker has seen of overload.
@@ -121,7 +119,7 @@ mod tests {
     fn overload_that_comes_back_is_held_longer_and_longer() {
         let mut rank = rank();
         let mut now = 1;
-        for expected in [1, 2, 4, 8, 16, 32, 64, 64] {
+        for expected in [8, 16, 32, 64, 64] {
             assert!(see(&mut rank, true, now));
             assert!(see(&mut rank, false, now + expected - 1));
             assert!(!see(&mut rank, false, now + expected));
