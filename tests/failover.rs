@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use harness::backend::Backend;
-use harness::pair::{GATEWAY, VIP};
+use harness::host::written_mac;
+use harness::pair::{GATEWAY, VIP, own_macs};
 use harness::{Director, Host, Pair, Process, host::command, wait};
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -157,7 +158,7 @@ fn a_cut_cable_on_either_side_moves_both_sides() -> Result<()> {
 fn a_backup_is_silent() -> Result<()> {
     let two = two("failsilent")?;
     // Told to send to the backup's own MAC, the client gets no answer of any kind.
-    let backup = written(two.pair.cables[1].outside.mac);
+    let backup = written_mac(two.pair.cables[1].outside.mac);
     let client = &two.pair.client;
     client.run_ok(&["ip", "neigh", "replace", VIP, "lladdr", &backup, "dev", "eth0"])?;
     let watched = harness::capture::Capture::start(client, "eth0", &format!("src host {VIP}"))?;
@@ -236,15 +237,6 @@ fn scripts_and_services_that_fail_move_mastership() -> Result<()> {
     ask(&pair)
 }
 
-/// The configuration with the interfaces' own MACs.
-fn own_macs(config: String) -> String {
-    config.replace("\ninterface = ", "\nvirtual_mac = false\ninterface = ")
-}
-
-fn written(mac: [u8; 6]) -> String {
-    mac.map(|byte| format!("{byte:02x}")).join(":")
-}
-
 /// Starts keepalived with one instance that is like the pair's outside one.
 fn keepalived(host: &Host, priority: u8) -> Result<Process> {
     let file = |name: &str| host.directory().join(name).to_string_lossy().into_owned();
@@ -277,16 +269,21 @@ fn has_vip(host: &Host) -> bool {
 
 #[test]
 fn keepalived_can_be_either_half_and_the_vip_answers_throughout() -> Result<()> {
-    beside_keepalived("failmixed", |config| config, "00:00:5e:00:01:33")
+    beside_keepalived("failmixed", |config| config, Some("00:00:5e:00:01:33"))
 }
 
 #[test]
 fn keepalived_can_be_either_half_when_both_answer_with_their_own_mac() -> Result<()> {
-    beside_keepalived("failmixown", own_macs, "the interface's")
+    beside_keepalived("failmixown", own_macs, None)
 }
 
-/// `virtual_mac` is what the client is to have for the VIP while Viaduct is master.
-fn beside_keepalived(name: &str, edit: impl Fn(String) -> String, virtual_mac: &str) -> Result<()> {
+/// `virtual_mac` is what the client is to have for the VIP while Viaduct is master; without one it is
+/// the director's own.
+fn beside_keepalived(
+    name: &str,
+    edit: impl Fn(String) -> String,
+    virtual_mac: Option<&str>,
+) -> Result<()> {
     let pair = Pair::new(name, 1)?;
     let _server = Backend::http(&pair.reals[0], "[::]:80")?;
     let config = edit(pair.config(0, WEB));
@@ -299,8 +296,8 @@ fn beside_keepalived(name: &str, edit: impl Fn(String) -> String, virtual_mac: &
     until(&viaduct, "master")?;
     let peer = keepalived(&pair.directors[1], 100)?;
     let pings = pair.client.spawn(command(&["ping", "-i", "0.05", "-W1", VIP])?)?;
-    let own = |director: usize| written(pair.cables[director].outside.mac);
-    let viaducts = if virtual_mac.contains(':') { virtual_mac.to_owned() } else { own(0) };
+    let own = |director: usize| written_mac(pair.cables[director].outside.mac);
+    let viaducts = virtual_mac.map_or_else(|| own(0), str::to_owned);
     // The pings never stop, so it is the announcement that tells the client.
     let learns = |mac: &str| {
         wait::until_ok(&format!("the client to have {mac}"), LIMIT, || {
@@ -434,7 +431,7 @@ fn without_the_virtual_mac_the_announcement_moves_everybody_to_the_other_directo
     }
     let macs = [0, 1].map(|number: usize| {
         let cables = &two.pair.cables[number];
-        (written(cables.outside.mac), written(cables.inside.mac))
+        (written_mac(cables.outside.mac), written_mac(cables.inside.mac))
     });
     let all_have = |director: usize| {
         let (outside, inside) = &macs[director];

@@ -16,6 +16,7 @@ use control::real_server::{Form, Header, Method, Setup};
 use dataplane::table::{Family, GueChecksum, Tunnel};
 use director::{Director, real, vip};
 use harness::guest::{Guest, Options, TUNNELS, Wire};
+use harness::host::written_mac;
 
 const PORT: u16 = 6080;
 const KINDS: [Tunnel; 6] = [
@@ -37,7 +38,7 @@ fn real_server(wire: &Wire) -> Result<Guest> {
         ..Options::default()
     };
     let mut guest = Guest::boot(&options)?;
-    let router = director::ROUTER_MAC.map(|byte| format!("{byte:02x}")).join(":");
+    let router = written_mac(director::ROUTER_MAC);
     let mut commands = vec![
         "sysctl -w net.ipv6.conf.eth0.accept_dad=0".to_owned(),
         "ip link set eth0 up".into(),

@@ -17,7 +17,7 @@ use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use harness::pair::VIP;
+use harness::pair::{VIP, own_macs};
 use harness::{Host, wait};
 use load::{LIMIT, Load, Scene, all, until};
 use programs::{CONCURRENCY, Outcome, Programs, Servers};
@@ -209,9 +209,7 @@ fn udp_flows_and_persistence_stay_with_their_real_server() -> Result<()> {
 
 #[test]
 fn streams_go_on_when_the_directors_answer_with_their_own_macs() -> Result<()> {
-    let own =
-        |config: String| config.replace("\ninterface = ", "\nvirtual_mac = false\ninterface = ");
-    let mut scene = Scene::with("ownmacs", |_| String::new(), own)?;
+    let mut scene = Scene::with("ownmacs", |_| String::new(), own_macs)?;
     let load = Load::start(&scene.pair.client)?;
     wait::pause(Duration::from_secs(1));
     scene.first.kill();

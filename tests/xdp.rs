@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use harness::backend::Backend;
-use harness::{Director, Host, Site, peers, site, wait};
+use harness::{Director, Host, Process, Site, peers, site, wait};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_viaduct");
 const LIMIT: Duration = Duration::from_secs(10);
@@ -349,6 +349,12 @@ fn meets(client: &Host, url: &str, wanted: &str) -> Result<()> {
     })
 }
 
+/// Ten connections with requests for so long, as wrk's option says it; none may fail.
+fn requests(client: &Host, duration: &str) -> Result<Process> {
+    let wrk = ["wrk", "-t1", "-c10", duration, "--timeout", "10s", "http://192.0.2.10/"];
+    client.spawn(harness::host::command(&wrk)?)
+}
+
 #[test]
 fn services_come_and_go_while_traffic_goes_on() -> Result<()> {
     let site = Site::new("xdpmaps", 2, 0)?;
@@ -363,15 +369,7 @@ fn services_come_and_go_while_traffic_goes_on() -> Result<()> {
     let _own = Backend::http(&site.director, "[::]:8081")?;
     let one = service("web", "192.0.2.10:80", "tcp", "nat", &["10.0.0.11:80"]);
     let director = start(&site, &["eth0", "eth1"], &one)?;
-    let load = site.client.spawn(harness::host::command(&[
-        "wrk",
-        "-t1",
-        "-c10",
-        "-d20s",
-        "--timeout",
-        "10s",
-        "http://192.0.2.10/",
-    ])?)?;
+    let load = requests(&site.client, "-d20s")?;
     let change = |commands: &str| director.ipvsadm_script(commands);
     let (four, six) = ("http://192.0.2.10", "http://[2001:db8::10]");
     for round in 0..2 {
@@ -410,15 +408,7 @@ fn an_mtu_beyond_the_limit_is_served_by_the_packet_ring_until_it_is_gone() -> Re
     let _servers: Vec<_> =
         site.reals.iter().map(|real| Backend::http(real, "[::]:80")).collect::<Result<_>>()?;
     let director = start(&site, &["eth0", "eth1"], &web())?;
-    let load = site.client.spawn(harness::host::command(&[
-        "wrk",
-        "-t1",
-        "-c10",
-        "-d12s",
-        "--timeout",
-        "10s",
-        "http://192.0.2.10/",
-    ])?)?;
+    let load = requests(&site.client, "-d12s")?;
     for _ in 0..2 {
         site.director.set_mtu("eth0", 3000)?;
         shown(&director, "eth0", &["packet ring", "MTU 3000 is more than the 1774"])?;

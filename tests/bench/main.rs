@@ -15,6 +15,7 @@
 #![allow(clippy::disallowed_methods, reason = "a measuring program reads clocks and waits")]
 #![allow(missing_docs)]
 
+mod bare;
 mod chart;
 mod guest;
 mod latency;

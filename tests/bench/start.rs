@@ -4,6 +4,7 @@ use crate::report::{Measure, Report};
 use crate::{BINARY, Plan};
 use anyhow::{Context, Result, anyhow, ensure};
 use harness::craft::{self, RawSender};
+use harness::host::written_mac;
 use harness::{Director, Site, wait};
 use std::fmt::Write as _;
 use std::fs;
@@ -40,7 +41,7 @@ pub fn measure(plan: &Plan) -> Result<Report> {
             }
         });
         // The client knows the way, so that its next ARP request is not what is waited for.
-        let mac = site.director_interfaces[0].mac.map(|byte| format!("{byte:02x}")).join(":");
+        let mac = written_mac(site.director_interfaces[0].mac);
         let way = ["ip", "neigh", "replace", "192.0.2.10", "lladdr", &mac, "dev", "eth0"];
         site.client.run_ok(&[&way[..], &["nud", "permanent"]].concat())?;
         let began = Instant::now();

@@ -6,6 +6,7 @@ use super::scenario::{Change, Choices, Corner, SERVICE_PORT, Scenario, Server, T
 use anyhow::{Context, Result, bail, ensure};
 use dataplane::table::{Family, Scheduler, SchedulerFlags};
 use harness::guest::{Guest, IPVS, NFTABLES, Options, Wire};
+use harness::host::written_mac;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -207,7 +208,7 @@ fn network(scenarios: &[Scenario]) -> Vec<String> {
     ]
     .map(|setting| format!("sysctl -w {setting}"))
     .into();
-    let lladdr = ROUTER_MAC.map(|byte| format!("{byte:02x}")).join(":");
+    let lladdr = written_mac(ROUTER_MAC);
     commands.extend([
         "ip link set eth0 up".into(),
         format!("ip addr add {DIRECTOR}/16 dev eth0"),
@@ -238,7 +239,7 @@ fn network(scenarios: &[Scenario]) -> Vec<String> {
 fn neighbours() -> String {
     let mut batch = String::from("ip -force -batch - <<END\n");
     for number in 1..=64 {
-        let mac = server_mac(number).map(|byte| format!("{byte:02x}")).join(":");
+        let mac = written_mac(server_mac(number));
         for family in [Family::V4, Family::V6] {
             let address = Server::address(number, family);
             batch += &format!("neigh replace {address} lladdr {mac} dev eth0 nud permanent\n");

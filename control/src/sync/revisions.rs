@@ -9,9 +9,9 @@
 //! ```
 //! What an operator chooses is committed as a revision where it is chosen; the own one becomes a change that
 //! has seen both. A director whose configuration was chosen on the other one keeps a revision, too, that
-//! says so. A revision that does not fit the
-//! director's own part is declined, and the peer is told why; it is tried again when either part changes.
-//! A revision that is too long for the link is never told; both directors say so.
+//! says so. A revision that does not fit the director's own part is declined, and the peer is told why; it
+//! is tried again when either part changes. A revision that is too long for the link is never told; both
+//! directors say so.
 
 use super::lineage::{Change, ChangeId, Lineage, Relation};
 use super::message::{Declined, Heads, Revision, Want, brief};

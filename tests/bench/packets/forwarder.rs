@@ -2,11 +2,12 @@
 
 use super::Way;
 use super::wires::{Wires, run};
-use crate::BINARY;
+use crate::{BINARY, bare};
 use anyhow::{Context, Result, anyhow, ensure};
-use dataplane::io::steer::{Endpoint, Ports, Steering, SteeringRules};
-use dataplane::io::{Attach, Attachment, BATCH, Backend, Batch, Port, attach};
-use dataplane::table::{PortId, Protocol};
+use dataplane::io::steer::{Endpoint, Ports, SteeringRules};
+use dataplane::io::{Backend, Port};
+use dataplane::packet_path::Frame;
+use dataplane::table::Protocol;
 use harness::Director;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::fs;
@@ -30,11 +31,7 @@ pub struct Forwarder {
 
 enum Running {
     Kernel,
-    Bare {
-        stop: Arc<AtomicBool>,
-        thread: JoinHandle<Result<()>>,
-        _held: Box<(Steering, Vec<Attachment>)>,
-    },
+    Bare { stop: Arc<AtomicBool>, thread: JoinHandle<Result<()>>, _held: Box<bare::Held> },
     Viaduct(Box<Director>),
 }
 
@@ -119,8 +116,7 @@ pub fn tasks(process: u32, start: &str) -> Vec<i32> {
 }
 
 fn bare(backend: Backend, wires: &Wires) -> Result<Forwarder> {
-    let (steering, attachments, mut ports) = wires.director.enter(|| open(backend))??;
-    let (inside, outside) = ports.pop().zip(ports.pop()).context("two ports")?;
+    let bare::Opened { held, outside, inside } = wires.director.enter(|| open(backend))??;
     let stop = Arc::new(AtomicBool::new(false));
     let (stopped, (tell, told)) = (Arc::clone(&stop), mpsc::channel());
     let thread = std::thread::spawn(move || {
@@ -129,35 +125,24 @@ fn bare(backend: Backend, wires: &Wires) -> Result<Forwarder> {
     });
     let working = told.recv()?;
     run(&["chrt", "-f", "-p", "10", &working.to_string()]);
-    let running = Running::Bare { stop, thread, _held: Box::new((steering, attachments)) };
+    let running = Running::Bare { stop, thread, _held: Box::new(held) };
     Ok(Forwarder { working: vec![working], running })
 }
 
-fn open(backend: Backend) -> Result<(Steering, Vec<Attachment>, Vec<Port>)> {
-    let steering = Steering::new()?;
+fn open(backend: Backend) -> Result<bare::Opened> {
     let service = Endpoint { protocol: Protocol::Udp, address: VIP, ports: Ports::One(53) };
     let rules = SteeringRules {
         owned: [VIP].into(),
         services: [service].into(),
         ..SteeringRules::default()
     };
-    steering.apply(&rules)?;
-    let (mut attachments, mut all) = (Vec::new(), Vec::new());
-    for (interface, port) in [("d0", PortId(1)), ("d1", PortId(2))] {
-        let (backend, steering) = (Some(backend), Some(&steering));
-        let request = Attach { interface, port, backend, workers: 1, steering };
-        let (attachment, ports) = attach(&request)?;
-        ensure!(Some(attachment.backend) == backend, "{}", attachment.reason);
-        attachments.push(attachment);
-        all.extend(ports);
-    }
-    Ok((steering, attachments, all))
+    bare::open(&rules, ["d0", "d1"], backend)
 }
 
 /// What any forwarder has to do at least.
 fn swap_addresses(mut outside: Port, mut inside: Port, stopped: &AtomicBool) -> Result<()> {
     while !stopped.load(Ordering::Relaxed) {
-        if pass(&mut outside, &mut inside)? == 0 {
+        if bare::pass(&mut outside, &mut inside, readdress)? == 0 {
             let descriptor = outside.receive.descriptor().context("a descriptor")?;
             let timeout = PollTimeout::from(20u16);
             let _ = poll(&mut [PollFd::new(descriptor, PollFlags::POLLIN)], timeout);
@@ -166,21 +151,9 @@ fn swap_addresses(mut outside: Port, mut inside: Port, stopped: &AtomicBool) -> 
     Ok(())
 }
 
-fn pass(from: &mut Port, to: &mut Port) -> Result<usize> {
-    let mut batch = Batch::new();
-    from.receive.receive(&mut batch)?;
-    let count = batch.len();
-    if count == 0 {
-        return Ok(0);
-    }
-    for frame in &mut batch {
-        let bytes = frame.bytes_mut();
-        bytes[..6].copy_from_slice(&SINK);
-        bytes[6..12].copy_from_slice(&OWN);
-        bytes[30..34].copy_from_slice(&[10, 2, 0, 1]);
-    }
-    let sent = to.transmit.send(&mut batch, u64::MAX >> (BATCH - count))?;
-    drop(batch);
-    from.receive.release(sent.kept);
-    Ok(count)
+fn readdress(frame: &mut Frame<'_>) {
+    let bytes = frame.bytes_mut();
+    bytes[..6].copy_from_slice(&SINK);
+    bytes[6..12].copy_from_slice(&OWN);
+    bytes[30..34].copy_from_slice(&[10, 2, 0, 1]);
 }

@@ -1,13 +1,15 @@
 //! A program that translates addresses and does nothing else: the limit of forwarding TCP through
 //! a program on this machine. It knows no connections; the client's port decides the real server.
 
-use anyhow::{Context, Result, anyhow, ensure};
-use dataplane::io::steer::{Endpoint, Ports, Steering, SteeringRules};
-use dataplane::io::{Attach, Attachment, BATCH, Backend, Batch, Port, attach, keep_to_a_processor};
+use crate::bare;
+use anyhow::{Result, anyhow};
+use dataplane::io::steer::{Endpoint, Ports, SteeringRules};
+use dataplane::io::{Backend, Port, keep_to_a_processor};
 use dataplane::packet_path::Frame;
-use dataplane::table::{PortId, Protocol};
+use dataplane::table::Protocol;
 use dataplane::wire::checksum::{Delta, update};
 use dataplane::wire::{be16, be32, put, put16};
+use harness::host::written_mac;
 use harness::{Site, site};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use std::net::{IpAddr, Ipv4Addr};
@@ -41,7 +43,7 @@ struct Neighbours {
 pub struct Translator {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<Result<()>>,
-    _held: (Steering, Vec<Attachment>),
+    _held: bare::Held,
 }
 
 impl Translator {
@@ -59,18 +61,17 @@ impl Translator {
             own: [outside.mac, inside.mac],
         };
         // Nobody answers for the VIP, so the client is told.
-        let own = outside.mac.map(|byte| format!("{byte:02x}")).join(":");
+        let own = written_mac(outside.mac);
         let neighbour = ["neigh", "replace", site::VIP, "lladdr", &own, "dev", "eth0"];
         site.client.run_ok(&[&["ip"], &neighbour[..]].concat())?;
-        let (steering, attachments, mut ports) = site.director.enter(|| open(backend))??;
-        let (inside, outside) = ports.pop().zip(ports.pop()).context("two ports")?;
+        let bare::Opened { held, outside, inside } = site.director.enter(|| open(backend))??;
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {
             keep_to_a_processor(0);
             translate_all(outside, inside, neighbours, &stopped)
         });
-        Ok(Self { stop, thread, _held: (steering, attachments) })
+        Ok(Self { stop, thread, _held: held })
     }
 
     pub fn stop(self, site: &Site) -> Result<()> {
@@ -81,8 +82,7 @@ impl Translator {
     }
 }
 
-fn open(backend: Backend) -> Result<(Steering, Vec<Attachment>, Vec<Port>)> {
-    let steering = Steering::new()?;
+fn open(backend: Backend) -> Result<bare::Opened> {
     let endpoint = |address: Ipv4Addr, port| Endpoint {
         protocol: Protocol::Tcp,
         address: IpAddr::V4(address),
@@ -94,17 +94,7 @@ fn open(backend: Backend) -> Result<(Steering, Vec<Attachment>, Vec<Port>)> {
         reals: REALS.iter().flat_map(|real| SERVICES.map(|port| endpoint(*real, port))).collect(),
         ..SteeringRules::default()
     };
-    steering.apply(&rules)?;
-    let (mut attachments, mut all) = (Vec::new(), Vec::new());
-    for (interface, port) in [("eth0", PortId(1)), ("eth1", PortId(2))] {
-        let (backend, steering) = (Some(backend), Some(&steering));
-        let request = Attach { interface, port, backend, workers: 1, steering };
-        let (attachment, ports) = attach(&request)?;
-        ensure!(Some(attachment.backend) == backend, "{}", attachment.reason);
-        attachments.push(attachment);
-        all.extend(ports);
-    }
-    Ok((steering, attachments, all))
+    bare::open(&rules, ["eth0", "eth1"], backend)
 }
 
 fn translate_all(
@@ -120,8 +110,8 @@ fn translate_all(
         }
     }
     while !stopped.load(Ordering::Relaxed) {
-        let requests = pass(&mut outside, &mut inside, |frame| to_real(frame, &neighbours))?;
-        let answers = pass(&mut inside, &mut outside, |frame| to_client(frame, &neighbours))?;
+        let requests = bare::pass(&mut outside, &mut inside, |frame| to_real(frame, &neighbours))?;
+        let answers = bare::pass(&mut inside, &mut outside, |frame| to_client(frame, &neighbours))?;
         if requests + answers == 0 {
             let _ = waiting.wait(&mut [EpollEvent::empty(); 4], EpollTimeout::from(20u16));
         }
@@ -129,21 +119,14 @@ fn translate_all(
     Ok(())
 }
 
-fn pass(from: &mut Port, to: &mut Port, translate: impl Fn(&mut Frame<'_>)) -> Result<usize> {
-    let mut batch = Batch::new();
-    from.receive.receive(&mut batch)?;
-    let count = batch.len();
-    if count == 0 {
-        return Ok(0);
-    }
-    batch.iter_mut().filter(|frame| frame.len() > TCP_CHECKSUM + 2).for_each(translate);
-    let sent = to.transmit.send(&mut batch, u64::MAX >> (BATCH - count))?;
-    drop(batch);
-    from.receive.release(sent.kept);
-    Ok(count)
+fn has_tcp(frame: &Frame<'_>) -> bool {
+    frame.len() > TCP_CHECKSUM + 2
 }
 
 fn to_real(frame: &mut Frame<'_>, neighbours: &Neighbours) {
+    if !has_tcp(frame) {
+        return;
+    }
     let bytes = frame.bytes();
     let web = be16(bytes, TCP + 2) == SERVICES[0];
     let real = if web { usize::from(be16(bytes, TCP)) % REALS.len() } else { 0 };
@@ -152,6 +135,9 @@ fn to_real(frame: &mut Frame<'_>, neighbours: &Neighbours) {
 }
 
 fn to_client(frame: &mut Frame<'_>, neighbours: &Neighbours) {
+    if !has_tcp(frame) {
+        return;
+    }
     readdress(frame, SOURCE, VIP);
     address_frame(frame, neighbours.client, neighbours.own[0]);
 }

@@ -35,6 +35,11 @@ struct Inner {
     lab: Arc<Shared>,
 }
 
+/// An Ethernet address as `ip` writes it.
+pub fn written_mac(mac: [u8; 6]) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}
+
 /// One end of a cable, inside a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Interface {

@@ -37,6 +37,11 @@ pub struct Cables {
     pub link: Interface,
 }
 
+/// A configuration of [`Pair::config`] in which the VRRP instances use the interfaces' own MACs.
+pub fn own_macs(config: String) -> String {
+    config.replace("\ninterface = ", "\nvirtual_mac = false\ninterface = ")
+}
+
 /// Hosts of the scene.
 #[derive(Debug)]
 pub struct Pair {

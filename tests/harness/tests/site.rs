@@ -4,11 +4,8 @@
 use anyhow::Result;
 use harness::backend::Backend;
 use harness::capture::Capture;
+use harness::host::written_mac as mac;
 use harness::{Site, site};
-
-fn mac(bytes: [u8; 6]) -> String {
-    bytes.map(|byte| format!("{byte:02x}")).join(":")
-}
 
 fn curl(site: &Site, address: &str) -> Result<String> {
     site.client.run_ok(&["curl", "-sS", "--max-time", "5", &format!("http://{address}/")])

@@ -180,6 +180,22 @@ impl Pair {
         Self { nodes, wires: [VecDeque::new(), VecDeque::new()], linked: false, too_long: None }
     }
 
+    /// Two that have told each other everything.
+    fn joined(values: [u64; 2]) -> Self {
+        let mut pair = Self::new(values);
+        pair.step(&Step::Join);
+        pair.settle();
+        pair
+    }
+
+    /// The link is lost and comes back.
+    fn reconnect(&mut self) {
+        for step in [Step::Cut, Step::Join] {
+            self.step(&step);
+            self.settle();
+        }
+    }
+
     fn carry_out(&mut self, of: usize, chosen: bool, outputs: Vec<Output>) {
         for output in outputs {
             let node = &mut self.nodes[of];
@@ -342,10 +358,7 @@ proptest! {
             pair.step(step);
         }
         // A new link, so that what was declined is tried again.
-        pair.step(&Step::Cut);
-        pair.settle();
-        pair.step(&Step::Join);
-        pair.settle();
+        pair.reconnect();
         match pair.relations() {
             [Some(Relation::Same), Some(Relation::Same)] => {
                 prop_assert_eq!(pair.values()[0], pair.values()[1]);
@@ -386,10 +399,7 @@ proptest! {
         for step in &steps {
             pair.step(step);
         }
-        pair.step(&Step::Cut);
-        pair.settle();
-        pair.step(&Step::Join);
-        pair.settle();
+        pair.reconnect();
         if pair.relations() == [Some(Relation::Conflict); 2] {
             let before = pair.values();
             pair.step(&Step::Mine(0));

@@ -69,8 +69,8 @@ pub struct Opened {
 /// Opens an interface: a socket for each of its queues, shared out among the workers.
 ///
 /// # Errors
-/// When the driver has no support, the interface is a bond or carries VLANs, the MTU is larger than [`LONGEST`] allows,
-/// another XDP program is there, or capabilities are missing.
+/// When the driver has no support, the interface is a bond or carries VLANs, the MTU is larger than
+/// [`LONGEST`] allows, another XDP program is there, or capabilities are missing.
 pub fn open(request: &Request<'_>, steering: &Steering) -> io::Result<Opened> {
     let Request { interface, index, port, generic, busy_poll, .. } = *request;
     let workers = request.workers.max(1);

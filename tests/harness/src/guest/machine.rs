@@ -4,6 +4,7 @@ use super::folder::Folder;
 use super::kernel::Kernel;
 use super::wire::{GUEST_END, TEST_END};
 use super::{Nic, Options};
+use crate::host::written_mac;
 use anyhow::{Context, Result, bail};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns};
@@ -170,7 +171,7 @@ fn command_line(
     command.args(["-device", "virtserialport,chardev=agent,name=agent"]);
     for (index, (nic, mac)) in options.nics.iter().zip(macs).enumerate() {
         command.arg("-netdev").arg(backend(index, nic)?);
-        let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
+        let mac = written_mac(*mac);
         let device = format!("virtio-net-pci,netdev=n{index},mac={mac},romfile=");
         command.arg("-device").arg(device);
     }

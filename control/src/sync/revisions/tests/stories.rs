@@ -4,17 +4,13 @@ use super::*;
 
 #[test]
 fn a_director_with_nothing_takes_over_what_the_other_one_has() {
-    let mut pair = Pair::new([0, 5]);
-    pair.step(&Step::Join);
-    pair.settle();
+    let pair = Pair::joined([0, 5]);
     assert_eq!(pair.values(), [5, 5]);
 }
 
 #[test]
 fn two_directors_that_were_set_up_apart_are_in_conflict() {
-    let mut pair = Pair::new([1, 5]);
-    pair.step(&Step::Join);
-    pair.settle();
+    let pair = Pair::joined([1, 5]);
     assert_eq!(pair.values(), [1, 5]);
     assert_eq!(pair.relations(), [Some(Relation::Conflict); 2]);
     let shown = pair.nodes[0].revisions.content().expect("to be shown");
@@ -23,9 +19,7 @@ fn two_directors_that_were_set_up_apart_are_in_conflict() {
 
 #[test]
 fn of_two_commits_at_once_neither_wins() {
-    let mut pair = Pair::new([1, 1]);
-    pair.step(&Step::Join);
-    pair.settle();
+    let mut pair = Pair::joined([1, 1]);
     pair.step(&Step::Commit(0, 2));
     pair.step(&Step::Commit(1, 3));
     pair.settle();
@@ -35,9 +29,7 @@ fn of_two_commits_at_once_neither_wins() {
 
 #[test]
 fn going_back_to_what_was_is_a_change_like_any_other() {
-    let mut pair = Pair::new([1, 1]);
-    pair.step(&Step::Join);
-    pair.settle();
+    let mut pair = Pair::joined([1, 1]);
     pair.step(&Step::Commit(0, 2));
     pair.settle();
     pair.step(&Step::Cut);
@@ -50,9 +42,7 @@ fn going_back_to_what_was_is_a_change_like_any_other() {
 
 #[test]
 fn what_is_declined_is_told_once_and_tried_again_when_the_own_part_changes() {
-    let mut pair = Pair::new([1, 1]);
-    pair.step(&Step::Join);
-    pair.settle();
+    let mut pair = Pair::joined([1, 1]);
     pair.step(&Step::Commit(0, 2));
     while pair.nodes[1].taking.is_none() {
         pair.step(&Step::Deliver(1));
@@ -82,9 +72,7 @@ fn choices_need_a_conflict() {
 
 /// Two that were set up apart, in conflict.
 fn in_conflict() -> Pair {
-    let mut pair = Pair::new([1, 5]);
-    pair.step(&Step::Join);
-    pair.settle();
+    let pair = Pair::joined([1, 5]);
     assert_eq!(pair.relations(), [Some(Relation::Conflict); 2]);
     pair
 }
