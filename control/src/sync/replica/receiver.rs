@@ -51,7 +51,7 @@ pub struct Receiver {
     /// A step was missing or malformed: nothing of this epoch can be used any more.
     broken: bool,
     caught_up: bool,
-    /// The latest epoch for which a new snapshot was asked.
+    /// The latest epoch for which a new snapshot was asked, unless its beginning came afterwards.
     asked: Option<u32>,
     reader: Reader,
 }
@@ -84,12 +84,16 @@ impl Receiver {
         let Step { epoch, sequence, body } = step;
         if self.epoch.is_none_or(|current| *epoch > current) {
             if *body != Body::Begin || *sequence != 0 {
+                self.caught_up = false;
                 return self.ask(*epoch);
             }
             self.epoch = Some(*epoch);
             self.next = 1;
             self.broken = false;
             self.caught_up = false;
+            // A request made because the beginning seemed lost is void: it came late, and the request
+            // may never arrive.
+            self.asked = None;
             self.reader = Reader::default();
             sink.begin();
             return self.ack();
@@ -136,7 +140,7 @@ impl Receiver {
         self.epoch.map(|epoch| Answer::Ack { epoch, sequence })
     }
 
-    /// Asks once for each epoch; more would only make the sender start over and over.
+    /// Asks once for what is missing of an epoch; more would only make the sender start over and over.
     fn ask(&mut self, epoch: u32) -> Option<Answer> {
         if self.asked.is_some_and(|asked| asked >= epoch) {
             return None;

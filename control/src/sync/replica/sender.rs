@@ -61,7 +61,7 @@ pub struct Lag {
     pub connections: usize,
     /// Age of the oldest of them.
     pub age: Duration,
-    /// Whether a snapshot is under way or due.
+    /// Whether a snapshot is due, under way or not yet confirmed to its end.
     pub snapshot: bool,
 }
 
@@ -104,6 +104,8 @@ pub struct Sender {
     window_used: usize,
     /// In a snapshot: whether the next step is a page, so pages and changes take turns.
     page_next: bool,
+    /// The last step of the snapshot, once it was sent.
+    end: u64,
     resyncs: u64,
 }
 
@@ -122,6 +124,7 @@ impl Sender {
             unconfirmed: VecDeque::new(),
             window_used: 0,
             page_next: true,
+            end: 0,
             resyncs: 0,
         }
     }
@@ -214,6 +217,7 @@ impl Sender {
             }
             Phase::Ending => {
                 self.phase = Phase::Live;
+                self.end = self.next;
                 Some(self.step(Body::End, 0, now))
             }
             Phase::Live => {
@@ -288,11 +292,16 @@ impl Sender {
     pub fn lag(&self, now: Instant) -> Lag {
         let sent = self.unconfirmed.iter().find(|u| u.changes > 0).map(|u| u.sent);
         let oldest = sent.into_iter().chain(self.oldest).min();
+        let told = match self.phase {
+            Phase::Disconnected => true,
+            Phase::Due | Phase::Snapshot(_) | Phase::Ending => false,
+            Phase::Live => self.unconfirmed.front().is_none_or(|first| first.sequence > self.end),
+        };
         Lag {
             connections: self.queue.len()
                 + self.unconfirmed.iter().map(|u| u.changes).sum::<usize>(),
             age: oldest.map(|at| now.saturating_duration_since(at)).unwrap_or_default(),
-            snapshot: !matches!(self.phase, Phase::Live | Phase::Disconnected),
+            snapshot: !told,
         }
     }
 

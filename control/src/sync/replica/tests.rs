@@ -296,6 +296,19 @@ fn a_gap_is_noticed_and_asked_for_once() {
 }
 
 #[test]
+fn a_beginning_overtaken_by_what_follows_needs_no_second_snapshot() {
+    let mut sink = Table::default();
+    let mut receiver = Receiver::new();
+    let mut on = |sequence, body| receiver.on_step(&Step { epoch: 5, sequence, body }, &mut sink);
+    let empty = || Body::Changes(Vec::new());
+    assert_eq!(on(1, empty()), Some(Answer::Resync { epoch: 5 }), "lost on its way back");
+    assert_eq!(on(0, Body::Begin), Some(Answer::Ack { epoch: 5, sequence: 0 }));
+    assert_eq!(on(1, empty()), Some(Answer::Ack { epoch: 5, sequence: 1 }));
+    assert_eq!(on(2, Body::End), Some(Answer::Ack { epoch: 5, sequence: 2 }));
+    assert!(receiver.is_caught_up());
+}
+
+#[test]
 fn what_ended_while_the_link_was_down_is_forgotten_by_the_snapshot() {
     let mut world = World::new(Limits::default(), 1, 0);
     (0..100).for_each(|number| world.change(number, Some(1)));
@@ -352,7 +365,7 @@ fn deed() -> impl Strategy<Value = Deed> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(192))]
+    #![proptest_config(ProptestConfig::with_cases(512))]
 
     #[test]
     fn the_copy_becomes_equal_whatever_the_network_did(
