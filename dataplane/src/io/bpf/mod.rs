@@ -9,4 +9,4 @@ pub use assemble::{
     AssembleError, Assembler, Condition, Instruction, Label, Operation, Register, Width,
 };
 pub use map::{Map, MapKind};
-pub use system::{AttachPoint, BpfError, Link, Outcome, Program, ProgramKind};
+pub use system::{Arrival, AttachPoint, BpfError, Link, Outcome, Program, ProgramKind};

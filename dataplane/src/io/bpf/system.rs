@@ -123,6 +123,17 @@ struct TestRun {
     padding: u32,
 }
 
+/// How the frame of a test run arrives.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Arrival {
+    /// The interface that it is said to have come in on, of the current network namespace; 0 for none.
+    pub interface: u32,
+    /// Its mark. XDP has none.
+    pub mark: u32,
+    /// Its control block, where programs leave notes for each other. XDP has none.
+    pub control: [u32; 5],
+}
+
 /// What a test run gave.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Outcome {
@@ -130,6 +141,8 @@ pub struct Outcome {
     pub returned: i32,
     /// Mean time of one run, in nanoseconds.
     pub nanoseconds: u32,
+    /// The control block afterwards.
+    pub control: [u32; 5],
 }
 
 impl Program {
@@ -176,8 +189,7 @@ impl Program {
         }
     }
 
-    /// Runs the program `repeat` times on a frame that is said to have come in on `interface`, of
-    /// the current network namespace; 0 for none.
+    /// Runs the program `repeat` times on a frame.
     ///
     /// # Errors
     /// When the frame is shorter than an Ethernet header, or the kernel refuses.
@@ -185,39 +197,46 @@ impl Program {
         &self,
         kind: ProgramKind,
         frame: &[u8],
-        interface: u32,
-        mark: u32,
+        arrival: &Arrival,
         repeat: u32,
     ) -> Result<Outcome, BpfError> {
-        // struct __sk_buff: mark is the third word, ifindex the eleventh. struct xdp_md: the second
-        // word is the length, the fourth the interface.
+        // struct __sk_buff: mark is the third word, ifindex the eleventh, cb begins with the
+        // thirteenth. struct xdp_md: the second word is the length, the fourth the interface.
+        const CONTROL: std::ops::Range<usize> = 12..17;
         let mut context = [0u32; 48];
         let words = match kind {
             ProgramKind::SocketFilter | ProgramKind::TrafficControl => {
-                context[2] = mark;
-                context[10] = interface;
+                context[2] = arrival.mark;
+                context[10] = arrival.interface;
+                context[CONTROL].copy_from_slice(&arrival.control);
                 context.len()
             }
             ProgramKind::Xdp => {
                 context[1] = frame.len() as u32;
-                context[3] = interface;
+                context[3] = arrival.interface;
                 6
             }
         };
+        let mut after = [0u32; 48];
         let mut request = TestRun {
             prog_fd: self.descriptor.as_raw_fd().cast_unsigned(),
             data_size_in: frame.len() as u32,
             data_in: frame.as_ptr() as u64,
             ctx_in: context.as_ptr() as u64,
             ctx_size_in: (words * 4) as u32,
+            ctx_out: after.as_mut_ptr() as u64,
+            ctx_size_out: (words * 4) as u32,
             repeat,
             ..TestRun::default()
         };
-        // SAFETY: frame and context outlive the call and are as long as the request says; the kernel
-        // writes nothing but the request's own result fields.
+        // SAFETY: frame and both contexts outlive the call and are as long as the request says; the
+        // kernel writes nothing but the second context and the request's own result fields.
         unsafe { bpf_mut(PROG_TEST_RUN, &mut request) }
             .map_err(|source| BpfError::Action { action: "run a BPF program", source })?;
-        Ok(Outcome { returned: request.retval.cast_signed(), nanoseconds: request.duration })
+        let mut control = [0; 5];
+        control.copy_from_slice(&after[CONTROL]);
+        let returned = request.retval.cast_signed();
+        Ok(Outcome { returned, nanoseconds: request.duration, control })
     }
 
     /// Lets an XDP program make `count` frames out of `frame` and do with them as it says, as if they

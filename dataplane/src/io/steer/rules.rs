@@ -129,7 +129,8 @@ pub struct EndpointKey {
 pub struct Tables {
     /// By address.
     pub addresses: BTreeMap<Address, AddressEntry>,
-    /// By address, protocol, port and side; values from [`ports`].
+    /// By address, protocol, port and side; values from [`ports`]. A service is here only if its
+    /// address is owned, and a real server's address has [`flag::REAL`].
     pub endpoints: BTreeMap<EndpointKey, u32>,
     /// By length in bits (of 128) and address, with the bits beyond the length zero. The longest
     /// match says whether the address is covered.
@@ -161,7 +162,9 @@ impl From<&SteeringRules> for Tables {
             (entry.low, entry.high) = (*range.start(), *range.end());
         }
         for endpoint in &rules.services {
-            tables.add(endpoint, Side::Service);
+            if tables.entry(&endpoint.address).flags & flag::OWNED != 0 {
+                tables.add(endpoint, Side::Service);
+            }
         }
         for endpoint in &rules.reals {
             tables.entry(&endpoint.address).flags |= flag::REAL;

@@ -1,4 +1,5 @@
 use super::*;
+use crate::io::bpf::Arrival;
 use crate::io::netns::Host;
 use crate::table::{Mac, Prefix, Protocol};
 use proptest::prelude::*;
@@ -200,6 +201,46 @@ fn can_be_run(frame: &[u8]) -> bool {
     }
 }
 
+/// Runs the tap, which must judge so, and returns what it leaves for the program at ingress.
+fn tapped(steering: &Steering, frame: &[u8], interface: u32, judgement: Judgement) -> [u32; 5] {
+    // A socket filter's test run takes an Ethernet header away, which the packet socket does not.
+    let doubled = [&frame[..12], &[0, 0], frame].concat();
+    let arrival = Arrival { interface, ..Arrival::default() };
+    let ran = steering.tap.test_run(ProgramKind::SocketFilter, &doubled, &arrival, 1).unwrap();
+    let taken = if judgement == Judgement::Host { 0 } else { -1 };
+    assert_eq!(ran.returned, taken, "{judgement:?} {frame:02x?}");
+    assert_ne!(ran.control, [0; 5]);
+    ran.control
+}
+
+#[test]
+fn ingress_does_as_the_tap_said_and_judges_what_the_tap_did_not_see() {
+    let (host, interface) = host_with_interface();
+    host.run(move || {
+        let steering = Steering::new().unwrap();
+        steering.apply(&director()).unwrap();
+        let claimed = segment(("203.0.113.5", 1), ("192.0.2.10", 80), 6);
+        let left = segment(("203.0.113.5", 1), ("192.0.2.10", 81), 6);
+        let claim = tapped(&steering, &claimed, interface, Judgement::Claim);
+        let leave = tapped(&steering, &left, interface, Judgement::Host);
+        let half = [claim[0], 7, 0, 0, 0];
+        // Rules may change between the two: one judgement holds for both.
+        for (frame, control, expected) in [
+            (&claimed, leave, -1),
+            (&left, claim, 2),
+            (&claimed, half, 2),
+            (&left, half, -1),
+            (&claimed, [0, claim[1], 0, 0, 0], 2),
+            (&left, [u32::MAX; 5], -1),
+        ] {
+            let arrival = Arrival { interface, control, ..Arrival::default() };
+            let kind = ProgramKind::TrafficControl;
+            let ran = steering.ingress.test_run(kind, frame, &arrival, 1).unwrap();
+            assert_eq!(ran.returned, expected, "{control:x?}");
+        }
+    });
+}
+
 #[test]
 fn the_kernel_accepts_the_programs_and_they_decide_as_the_judgement_does() {
     let (host, interface) = host_with_interface();
@@ -216,10 +257,20 @@ fn the_kernel_accepts_the_programs_and_they_decide_as_the_judgement_does() {
                     let reached = addressed(&tables, interface, OWN, destination);
                     let judgement = judge(&tables, &frame, reached);
                     let expected = if judgement == Judgement::Claim { 2 } else { -1 };
-                    let kind = ProgramKind::TrafficControl;
-                    for program in [&steering.ingress, &steering.life().unwrap().ingress] {
-                        let ran = program.test_run(kind, &frame, interface, 0, 1).unwrap();
-                        prop_assert_eq!(ran.returned, expected, "{:?} {:02x?}", judgement, frame);
+                    let noted = tapped(&steering, &frame, interface, judgement);
+                    for control in [[0; 5], noted] {
+                        let arrival = Arrival { interface, control, ..Arrival::default() };
+                        for program in [&steering.ingress, &steering.life().unwrap().ingress] {
+                            let kind = ProgramKind::TrafficControl;
+                            let ran = program.test_run(kind, &frame, &arrival, 1).unwrap();
+                            prop_assert_eq!(
+                                ran.returned,
+                                expected,
+                                "{:?} {:02x?}",
+                                judgement,
+                                frame
+                            );
+                        }
                     }
                 }
                 Ok(())
@@ -258,7 +309,10 @@ fn a_frame_for_another_ethernet_address_is_not_claimed_unless_it_is_a_virtual_on
         for (mac, expected) in [(OWN, 2), (OTHER, -1), (VIRTUAL, 2), ([0xff; 6], 2)] {
             frame[..6].copy_from_slice(&mac);
             let kind = ProgramKind::TrafficControl;
-            let ran = steering.ingress.test_run(kind, &frame, interface, 0, 1).unwrap();
+            let ran = steering
+                .ingress
+                .test_run(kind, &frame, &Arrival { interface, ..Arrival::default() }, 1)
+                .unwrap();
             assert_eq!(ran.returned, expected, "{mac:x?}");
         }
     });
@@ -279,7 +333,10 @@ fn rules_that_do_not_fit_change_nothing() {
         assert!(error.contains("4098 networks in mark rules and room for 4096"), "{error}");
         let frame = segment(("203.0.113.5", 1), ("192.0.2.10", 80), 6);
         let kind = ProgramKind::TrafficControl;
-        let ran = steering.ingress.test_run(kind, &frame, interface, 0, 1).unwrap();
+        let ran = steering
+            .ingress
+            .test_run(kind, &frame, &Arrival { interface, ..Arrival::default() }, 1)
+            .unwrap();
         assert_eq!(ran.returned, 2);
         assert_eq!(*steering.tables(), Tables::from(&director()));
         while Tables::from(&many).prefixes.len() > PREFIXES as usize {

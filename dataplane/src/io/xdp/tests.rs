@@ -1,6 +1,6 @@
 use super::memory::KERNEL_HEADROOM;
 use super::*;
-use crate::io::bpf::ProgramKind;
+use crate::io::bpf::{Arrival, ProgramKind};
 use crate::io::netns::Host;
 use crate::io::ring::RingTransmit;
 use crate::io::steer::tests::frames::{OWN, frame, rules};
@@ -386,7 +386,8 @@ fn the_drivers_program_decides_as_the_judgement_does() {
                     // XDP_REDIRECT, to the socket, or XDP_PASS.
                     let expected = if judgement == Judgement::Claim { 4 } else { 2 };
                     let program = &opened.redirection._program;
-                    let ran = program.test_run(ProgramKind::Xdp, &frame, index, 0, 1).unwrap();
+                    let arrival = Arrival { interface: index, ..Arrival::default() };
+                    let ran = program.test_run(ProgramKind::Xdp, &frame, &arrival, 1).unwrap();
                     prop_assert_eq!(ran.returned, expected, "{:?} {:02x?}", judgement, frame);
                 }
                 Ok(())

@@ -11,6 +11,9 @@ use Operation::Add;
 use Register::{R0, R2, R3, R7, R8, R9, R10};
 use Width::{Byte, Double, Half, Word};
 
+/// Protocols whose headers begin with two ports: TCP, UDP, SCTP.
+const PORTED: [i32; 3] = [6, 17, 132];
+
 impl Program {
     /// Claims when the destination, whose flags are in R8, lies in a covered prefix.
     pub(super) fn covered(&mut self) {
@@ -31,7 +34,13 @@ impl Program {
     }
 
     pub(super) fn flow(&mut self) {
-        let (unknown, known, whole) = (self.asm.label(), self.asm.label(), self.asm.label());
+        let (first, unknown, known) = (self.asm.label(), self.asm.label(), self.asm.label());
+        let whole = self.asm.label();
+        self.asm.store_value(Double, R10, TRANSPORT, 0);
+        self.asm.load(Double, R2, R10, FRAGMENT);
+        self.asm.jump_if(R2, NotEqual, 0, first);
+        self.exact_service(first);
+        self.asm.place(first);
         self.lookup(self.maps.addresses, DESTINATION);
         self.asm.jump_if(R0, Equal, 0, unknown);
         self.asm.load(Word, R8, R0, 0);
@@ -47,7 +56,7 @@ impl Program {
         self.fragment();
         self.asm.place(whole);
         let (icmp, ported) = (self.asm.label(), self.asm.label());
-        for protocol in [6, 17, 132] {
+        for protocol in PORTED {
             self.asm.jump_if(R9, Equal, protocol, ported);
         }
         for protocol in [1, 58] {
@@ -58,6 +67,21 @@ impl Program {
         self.ported();
         self.asm.place(icmp);
         self.icmp();
+    }
+
+    /// Fetches the ports. Most frames are for a service of one port: it is looked for first, and
+    /// claims by itself, as the tables have only those at owned addresses. Goes on at `other` for
+    /// protocols without ports.
+    fn exact_service(&mut self, other: Label) {
+        let ported = self.asm.label();
+        for protocol in PORTED {
+            self.asm.jump_if(R9, Equal, protocol, ported);
+        }
+        self.asm.jump(other);
+        self.asm.place(ported);
+        self.fetch(0, 4, TRANSPORT);
+        self.asm.load(Half, R2, R10, TRANSPORT + 2);
+        self.exact_endpoint(DESTINATION, Side::Service);
     }
 
     pub(super) fn fragment(&mut self) {
@@ -73,14 +97,8 @@ impl Program {
     }
 
     pub(super) fn ported(&mut self) {
-        let (foreign, outside) = (self.asm.label(), self.asm.label());
-        self.fetch(0, 4, TRANSPORT);
-        let owned = self.asm.label();
-        self.asm.jump_if(R8, AnyBit, flag::OWNED.cast_signed(), owned);
-        self.asm.jump(foreign);
-        self.asm.place(owned);
-        self.endpoint(DESTINATION, TRANSPORT + 2, Side::Service);
-        self.asm.place(foreign);
+        let outside = self.asm.label();
+        self.wide_endpoint(DESTINATION, TRANSPORT + 2, Side::Service);
         self.covered();
         self.in_pool(TRANSPORT + 2, outside);
         self.asm.jump(self.claim);
@@ -105,27 +123,24 @@ impl Program {
 
     /// Claims when the address and port are those of a real server, else leaves it to the host.
     pub(super) fn real(&mut self, address: i16, port: i16) {
+        self.asm.load(Half, R2, R10, port);
+        self.exact_endpoint(address, Side::Real);
         self.lookup(self.maps.addresses, address);
         self.asm.jump_if(R0, Equal, 0, self.host);
         self.asm.load(Word, R8, R0, 0);
-        let known = self.asm.label();
-        self.asm.jump_if(R8, AnyBit, flag::REAL.cast_signed(), known);
-        self.asm.jump(self.host);
-        self.asm.place(known);
-        self.endpoint(address, port, Side::Real);
+        self.wide_endpoint(address, port, Side::Real);
         self.asm.jump(self.host);
     }
 
-    /// Claims when there is an endpoint for address, port, and the protocol in R9. R8 has the
-    /// address's flags.
-    pub(super) fn endpoint(&mut self, address: i16, port: i16, side: Side) {
-        self.asm.load(Half, R2, R10, port);
-        self.exact_endpoint(address, side);
+    /// Claims when there is an endpoint with more ports than one for address, port, and the protocol
+    /// in R9. R8 has the address's flags.
+    fn wide_endpoint(&mut self, address: i16, port: i16, side: Side) {
         let (several, no) = (self.asm.label(), self.asm.label());
         self.asm.jump_if(R8, AnyBit, wide_flag(side).cast_signed(), several);
         self.asm.jump(no);
         self.asm.place(several);
-        self.asm.store_value(Half, R10, KEY + 16, 0);
+        self.asm.set(R2, 0);
+        self.endpoint_key(address, side);
         self.lookup(self.maps.endpoints, KEY);
         self.asm.jump_if(R0, Equal, 0, no);
         self.asm.load(Word, R3, R0, 0);
@@ -140,12 +155,17 @@ impl Program {
 
     /// Claims when there is an endpoint for address, the port in R2 and the protocol in R9.
     pub(super) fn exact_endpoint(&mut self, address: i16, side: Side) {
+        self.endpoint_key(address, side);
+        self.lookup(self.maps.endpoints, KEY);
+        self.asm.jump_if(R0, NotEqual, 0, self.claim);
+    }
+
+    /// The key of address, the port in R2 and the protocol in R9.
+    fn endpoint_key(&mut self, address: i16, side: Side) {
         self.move_address(address, KEY);
         self.asm.store(Half, R10, KEY + 16, R2);
         self.asm.store(Byte, R10, KEY + 18, R9);
         self.asm.store_value(Byte, R10, KEY + 19, side as i32);
-        self.lookup(self.maps.endpoints, KEY);
-        self.asm.jump_if(R0, NotEqual, 0, self.claim);
     }
 
     pub(super) fn icmp(&mut self) {
@@ -160,7 +180,7 @@ impl Program {
         self.about6();
         self.asm.place(about);
         let (ours, ported, tunnelled) = (self.asm.label(), self.asm.label(), self.asm.label());
-        for protocol in [6, 17, 132] {
+        for protocol in PORTED {
             self.asm.jump_if(R9, Equal, protocol, ported);
         }
         for protocol in [4, 41, 47] {

@@ -25,7 +25,7 @@ pub const REINJECTED: u32 = 0x5649_4144;
 pub enum Hook {
     /// On the packet socket: lets in what is claimed, and copies.
     Tap,
-    /// At ingress, after the packet socket: drops what is claimed.
+    /// At ingress, after the packet socket: drops what is claimed, by the tap's word if it left one.
     Ingress,
     /// The same where the kernel keeps the program when the process dies: drops only while there is
     /// a socket in this map, from which the kernel removes it when it is closed.
@@ -69,6 +69,7 @@ const SK_RELEASE: i32 = 86;
 const SKB_PACKET_TYPE: i16 = 4;
 const SKB_MARK: i16 = 8;
 const SKB_INTERFACE: i16 = 40;
+const SKB_CONTROL: i16 = 48;
 const XDP_DATA: i16 = 0;
 const XDP_DATA_END: i16 = 4;
 const XDP_INTERFACE: i16 = 12;
@@ -76,6 +77,13 @@ const XDP_QUEUE: i16 = 16;
 
 /// For another Ethernet address than the interface's.
 const OTHER_HOST: i32 = 3;
+
+// What the tap leaves in a frame's control block for the program at ingress, which runs next: a sign
+// that it judged, and the judgement. Two words, because others leave theirs there: chance does not
+// make both.
+const JUDGED: i32 = 0x6a75_6467;
+const CLAIMED: i32 = 0x636c_6169;
+const LEFT: i32 = 0x6c65_6674;
 
 // Return values.
 const TC_NEXT: i32 = -1;
@@ -178,6 +186,32 @@ impl Program {
             Hook::Tap | Hook::Xdp(_) => {}
         }
         self.asm.place(addressed);
+        match self.hook {
+            Hook::Ingress | Hook::LegacyIngress(_) => self.judged_before(),
+            Hook::Tap | Hook::Xdp(_) => {}
+        }
+    }
+
+    /// Does as the tap's judgement says. Frames that the kernel shows to no packet socket, as it does
+    /// when memory is short, have none, and are judged here.
+    fn judged_before(&mut self) {
+        let judge = self.asm.label();
+        self.asm.load(Word, R2, R6, SKB_CONTROL);
+        self.asm.jump_if(R2, NotEqual, JUDGED, judge);
+        self.asm.load(Word, R2, R6, SKB_CONTROL + 4);
+        self.asm.jump_if(R2, Equal, CLAIMED, self.claim);
+        self.asm.jump_if(R2, Equal, LEFT, self.host);
+        self.asm.place(judge);
+    }
+
+    /// Tells ingress, from the tap.
+    fn note(&mut self, judgement: i32) {
+        if self.hook == Hook::Tap {
+            for (at, value) in [(0, JUDGED), (4, judgement)] {
+                self.asm.set(R2, value);
+                self.asm.store(Word, R6, SKB_CONTROL + at, R2);
+            }
+        }
     }
 
     /// The host's stack takes the frame whatever its Ethernet destination, if it is given it.
@@ -211,10 +245,12 @@ impl Program {
         };
         for (label, value) in [(self.host, host), (self.both, both)] {
             self.asm.place(label);
+            self.note(LEFT);
             self.asm.set(R0, value);
             self.asm.exit();
         }
         self.asm.place(self.claim);
+        self.note(CLAIMED);
         match self.hook {
             Hook::Tap => self.asm.set(R0, -1),
             Hook::Ingress => self.asm.set(R0, TC_DROP),
