@@ -1,5 +1,5 @@
-//! Kernel IPVS and Viaduct in the same emulated machine with Debian's kernel: instructions of the
-//! guest, kernel and programs together, for each forwarded packet and each TCP connection.
+//! Kernel IPVS and Viaduct in the same emulated machine with one of Debian's kernels: instructions of
+//! the guest, kernel and programs together, for each forwarded packet and each TCP connection.
 //!
 //! The guest's clock counts instructions, so the time in which it was not idle is their number.
 //! Emulation knows no caches and no pipeline: this compares work, not speed.
@@ -8,10 +8,9 @@ mod talk;
 
 use crate::report::{Measure, Report};
 use crate::{BINARY, Plan};
-use anyhow::{Context, Result, ensure};
-use harness::guest::{Guest, IPVS, Options, VIADUCT, Wire};
-use std::fs;
-use std::process::Command;
+use anyhow::{Context, Result};
+use harness::guest::{Guest, IPVS, Line, Options, VIADUCT, Wire};
+use std::path::Path;
 use std::time::{Duration, Instant};
 use talk::{Talk, TcpConnections, UdpPackets};
 
@@ -31,30 +30,75 @@ const FEWEST_ROUNDS: usize = 7;
 enum Way {
     Route,
     Ipvs,
-    Viaduct(&'static str),
+    /// Viaduct with this backend, and what its interfaces then say of themselves.
+    Viaduct(&'static str, &'static [&'static str]),
 }
 
-const WAYS: [(&str, Way); 4] = [
-    ("kernel IPVS", Way::Ipvs),
-    ("kernel routing", Way::Route),
-    ("viaduct, XDP sockets", Way::Viaduct("xdp")),
-    ("viaduct, packet ring", Way::Viaduct("ring")),
+/// One machine of a comparison.
+#[derive(Clone, Copy)]
+struct Setup {
+    name: &'static str,
+    kernel: Line,
+    /// As [`Options::dma`].
+    dma: bool,
+    way: Way,
+}
+
+impl Setup {
+    const fn installed(name: &'static str, way: Way) -> Self {
+        Self { name, kernel: Line::Installed, dma: false, way }
+    }
+
+    const fn newest(name: &'static str, way: Way) -> Self {
+        Self { name, kernel: Line::Backports, dma: true, way }
+    }
+}
+
+const COPIED: Way = Way::Viaduct("xdp", &["XDP sockets", "copied by the kernel"]);
+const NOT_COPIED: Way = Way::Viaduct("xdp", &["XDP sockets", "without copying"]);
+const RING: Way = Way::Viaduct("ring", &["packet ring"]);
+
+const INSTALLED: [Setup; 4] = [
+    Setup::installed("kernel IPVS", Way::Ipvs),
+    Setup::installed("kernel routing", Way::Route),
+    Setup::installed("viaduct, XDP sockets", COPIED),
+    Setup::installed("viaduct, packet ring", RING),
 ];
 
+const NEWEST: [Setup; 5] = [
+    Setup::newest("kernel IPVS", Way::Ipvs),
+    Setup::newest("kernel routing", Way::Route),
+    Setup::newest("viaduct, XDP, without copies", NOT_COPIED),
+    Setup { dma: false, ..Setup::newest("viaduct, XDP, copied", COPIED) },
+    Setup::newest("viaduct, packet ring", RING),
+];
+
+/// In the kernel of the release that this machine runs.
 pub fn measure(plan: &Plan) -> Result<Report> {
-    let mut report =
-        Report::new("Instructions of an emulated guest, NAT (less is better)", MEASURES, WAYS[0].0);
+    compare(plan, "Instructions of an emulated guest, NAT (less is better)", &INSTALLED)
+}
+
+/// In a kernel whose driver has XDP sockets without copies. Ratios to another kernel say nothing.
+pub fn measure_zero_copy(plan: &Plan) -> Result<Report> {
+    let title =
+        "Instructions of an emulated guest with Debian's newest kernel, NAT (less is better)";
+    compare(plan, title, &NEWEST)
+}
+
+fn compare(plan: &Plan, title: &'static str, setups: &[Setup]) -> Result<Report> {
+    let base = setups.first().context("nothing to compare")?.name;
+    let mut report = Report::new(title, MEASURES, base);
     let mut machines = Vec::new();
-    for (name, way) in WAYS {
-        let mut machine = Machine::boot(way)?;
+    for setup in setups {
+        let mut machine = Machine::boot(*setup).context(setup.name)?;
         // The first round is for caches of routes, neighbours and slabs.
         machine.run::<UdpPackets>(PACKETS / 4)?;
-        machines.push((name, way, machine));
+        machines.push((setup, machine));
     }
     // In turn, because how many frames the emulator hands over at once depends on what else this
     // machine does.
     for _ in 0..plan.rounds.max(FEWEST_ROUNDS) {
-        for (name, way, machine) in &mut machines {
+        for (Setup { name, way, .. }, machine) in &mut machines {
             report.add(name, "a packet", machine.run::<UdpPackets>(PACKETS)?);
             if !matches!(way, Way::Route) {
                 report.add(name, "a connection", machine.run::<TcpConnections>(CONNECTIONS)?);
@@ -70,11 +114,13 @@ struct Machine {
 }
 
 impl Machine {
-    fn boot(way: Way) -> Result<Self> {
+    fn boot(Setup { kernel, dma, way, .. }: Setup) -> Result<Self> {
         let (outside, inside) = (Wire::new()?, Wire::new()?);
         let options = Options {
             name: "traffic".into(),
             nics: vec![outside.nic(), inside.nic()],
+            kernel,
+            dma,
             modules: [IPVS, VIADUCT].concat(),
             memory: 1024,
             counts_instructions: true,
@@ -106,7 +152,10 @@ impl Machine {
                     guest.sh(&format!("ipvsadm -a -{kind} 192.0.2.10:{port} {real}"))?;
                 }
             }
-            Way::Viaduct(backend) => start_viaduct(&mut guest, backend)?,
+            Way::Viaduct(backend, shown) => {
+                guest.install_viaduct(Path::new(BINARY))?;
+                guest.start_viaduct(&config(backend), &["eth0", "eth1"], shown)?;
+            }
         }
         Ok(Self { guest, talk })
     }
@@ -139,19 +188,7 @@ impl Machine {
     }
 }
 
-fn start_viaduct(guest: &mut Guest, backend: &str) -> Result<()> {
-    let stripped = std::env::temp_dir().join(format!("viaduct-stripped-{}", std::process::id()));
-    let status = Command::new("strip").arg("-o").arg(&stripped).arg(BINARY).status()?;
-    ensure!(status.success(), "strip (package binutils) ended with {status}");
-    let program = fs::read(&stripped)?;
-    fs::remove_file(&stripped)?;
-    guest.put_file("/bin/viaduct", &program)?;
-    for library in ["libgcc_s.so.1", "libm.so.6"] {
-        let path = format!("/lib/x86_64-linux-gnu/{library}");
-        if guest.run(&format!("test -e {path}"))?.code != 0 {
-            guest.put_file(&path, &fs::read(&path)?)?;
-        }
-    }
+fn config(backend: &str) -> String {
     let mut config = String::new();
     for interface in ["eth0", "eth1"] {
         config += &format!("[[interface]]\nname = \"{interface}\"\nbackend = \"{backend}\"\n");
@@ -163,23 +200,5 @@ fn start_viaduct(guest: &mut Guest, backend: &str) -> Result<()> {
              [[service.real]]\naddress = \"10.2.0.1:{port}\"\n"
         );
     }
-    guest.put_file("/run/viaduct.toml", config.as_bytes())?;
-    guest.sh("chmod 755 /bin/viaduct; mkdir -p /dev/net /var/lib; [ -e /dev/net/tun ] || mknod /dev/net/tun c 10 200")?;
-    guest.sh(
-        "viaduct run --config /run/viaduct.toml --console off >/run/viaduct.log 2>&1 </dev/null &",
-    )?;
-    let mut shown = String::new();
-    for _ in 0..120 {
-        let output = guest.run("viaduct show interfaces")?;
-        shown = output.stdout + &output.stderr;
-        let wanted = if backend == "xdp" { "XDP sockets" } else { "packet ring" };
-        if shown.lines().filter(|line| line.starts_with("eth") && line.contains(wanted)).count()
-            == 2
-        {
-            return Ok(());
-        }
-        std::thread::sleep(Duration::from_millis(250));
-    }
-    let log = String::from_utf8_lossy(&guest.get_file("/run/viaduct.log")?).into_owned();
-    anyhow::bail!("viaduct did not start in the guest:\n{shown}\n{log}")
+    config
 }

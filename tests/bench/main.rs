@@ -4,8 +4,8 @@
 //! `cargo bench -p viaduct --bench traffic`, as root, takes a few minutes. Words choose sections:
 //!
 //! ```text
-//! cargo bench -p viaduct --bench traffic -- [packets] [tcp] [latency] [start] [guest] [pair]
-//!                                           [--rounds N] [--seconds N] [--record]
+//! cargo bench -p viaduct --bench traffic -- [packets] [tcp] [latency] [start] [guest]
+//!                                           [zero-copy] [pair] [--rounds N] [--seconds N] [--record]
 //! ```
 //!
 //! Peers are measured in turn, round by round, and medians are printed with the lowest and highest
@@ -48,6 +48,7 @@ const SECTIONS: &[(&str, Section)] = &[
     ("latency", latency::measure),
     ("start", start::measure),
     ("guest", guest::measure),
+    ("zero-copy", guest::measure_zero_copy),
     ("pair", pair::measure),
 ];
 

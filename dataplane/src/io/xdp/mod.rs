@@ -105,7 +105,7 @@ pub fn open(request: &Request<'_>, steering: &Steering) -> io::Result<Opened> {
         let mut transmit: Option<Box<dyn Transmit>> = None;
         for queue in (worker as u32..queues).step_by(workers) {
             let memory = steering.memory(worker)?;
-            let (socket, rings, how) = Socket::open(index, queue, memory, generic)?;
+            let (mut socket, rings, how) = Socket::open(index, queue, memory, generic)?;
             if busy_poll {
                 socket.poll_busily()?;
             }

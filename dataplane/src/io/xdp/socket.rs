@@ -3,6 +3,7 @@
 use super::memory::Memory;
 use super::rings::{Consumer, Producer, Ring};
 use libc::{c_int, c_void, socklen_t};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
@@ -39,6 +40,8 @@ pub struct Socket {
     pub memory: Arc<Memory>,
     /// Whether descriptors wait for a system call.
     pub unsent: AtomicBool,
+    /// Whether system calls run the driver's polling.
+    busily: bool,
 }
 
 /// A socket's rings.
@@ -99,7 +102,8 @@ impl Socket {
         };
         let owner = memory.pool().enroll(now());
         let unsent = AtomicBool::new(false);
-        Ok((Self { descriptor: Some(descriptor), owner, memory, unsent }, rings, mode))
+        let socket = Self { descriptor: Some(descriptor), owner, memory, unsent, busily: false };
+        Ok((socket, rings, mode))
     }
 
     /// What to poll.
@@ -128,17 +132,28 @@ impl Socket {
                 self.unsent.store(false, Ordering::Relaxed);
                 return Ok(());
             }
-            self.send_once()?;
+            self.ask_to_send()?;
+            if self.busily && transmit.ring().in_flight() > 0 {
+                self.wake_sender();
+            }
         }
         self.unsent.store(transmit.ring().in_flight() > 0, Ordering::Relaxed);
         Ok(())
     }
 
-    /// One system call's worth of sending.
+    /// One turn's worth of sending, of what [`Socket::kick`] left.
     ///
     /// # Errors
     /// When the interface is gone.
     pub fn send_once(&self) -> io::Result<()> {
+        self.ask_to_send()?;
+        if self.busily {
+            self.wake_sender();
+        }
+        Ok(())
+    }
+
+    fn ask_to_send(&self) -> io::Result<()> {
         let socket = self.descriptor()?.as_raw_fd();
         // SAFETY: nothing is passed but numbers and a null address.
         let result = unsafe {
@@ -155,12 +170,20 @@ impl Socket {
         }
     }
 
+    /// Wakes the driver's sending. On a socket that polls busily `sendto` only polls what receives,
+    /// which with some drivers (virtio) does not send; `poll` wakes both whatever the socket prefers.
+    fn wake_sender(&self) {
+        let Ok(socket) = self.descriptor() else { return };
+        // How ready it is does not matter, and a failure leaves everything as it was.
+        let _ = poll(&mut [PollFd::new(socket, PollFlags::POLLOUT)], PollTimeout::ZERO);
+    }
+
     /// Lets system calls on this socket run the driver's polling, in place of interrupts where the
     /// administrator defers those (`napi_defer_hard_irqs`).
     ///
     /// # Errors
     /// Before Linux 5.11 and without `CAP_NET_ADMIN`.
-    pub fn poll_busily(&self) -> io::Result<()> {
+    pub fn poll_busily(&mut self) -> io::Result<()> {
         let fd = self.descriptor()?;
         for (option, value) in [
             (SO_PREFER_BUSY_POLL, 1),
@@ -169,6 +192,7 @@ impl Socket {
         ] {
             set_at(fd, libc::SOL_SOCKET, option, &value)?;
         }
+        self.busily = true;
         Ok(())
     }
 

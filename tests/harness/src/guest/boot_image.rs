@@ -70,7 +70,9 @@ fn add_modules(kernel: &Kernel, archive: &mut Archive) -> Result<()> {
         kernel.load(name, &mut loaded)?;
     }
     for (name, module) in &loaded {
-        archive.file(&format!("lib/modules/{name}.ko"), &module.content);
+        if !module.content.is_empty() {
+            archive.file(&format!("lib/modules/{name}.ko"), &module.content);
+        }
         let line = format!("{}\n", module.order.join(" "));
         archive.file(&format!("lib/modules/{name}.needs"), line.as_bytes());
     }

@@ -1,15 +1,16 @@
-//! Debian's cloud kernel, unpacked from its package into a cache under the build's target folder.
+//! Debian's cloud kernels, unpacked from their packages into a cache under the build's target folder.
 
+mod package;
+
+use super::Line;
 use anyhow::{Context, Result, bail};
 use nix::fcntl::{Flock, FlockArg};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const META_PACKAGE: &str = "linux-image-cloud-amd64";
-
-/// An unpacked kernel package.
+/// An unpacked kernel.
 #[derive(Debug)]
 pub struct Kernel {
     /// For example `6.1.0-56-cloud-amd64`.
@@ -20,22 +21,25 @@ pub struct Kernel {
     pub folder: PathBuf,
     /// Every module's file by name.
     modules: BTreeMap<String, PathBuf>,
+    /// What this kernel has without a module.
+    built_in: BTreeSet<String>,
 }
 
-/// The newest cached kernel, or one fetched now. Safe against other processes that do the same.
+/// The newest cached kernel of a line, or one fetched now. Safe against other processes that do the
+/// same.
 ///
 /// # Errors
-/// Nothing cached and `apt-get download` failed.
-pub fn obtain() -> Result<Kernel> {
-    let folder = cache_folder()?;
+/// Nothing cached and nothing could be fetched.
+pub fn obtain(line: Line) -> Result<Kernel> {
+    let folder = cache_folder()?.join(line.name());
+    fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
     let _lock = lock(&folder)?;
     if let Some(release) = newest(&folder)? {
         return Kernel::open(&folder, release);
     }
-    fetch(&folder).with_context(|| {
-        format!("fetching {META_PACKAGE} with apt-get (has `apt-get update` been run?)")
-    })?;
-    let release = newest(&folder)?.context("the kernel package holds no kernel")?;
+    package::fetch(line, &folder)
+        .with_context(|| format!("fetching the kernel of {}", line.name()))?;
+    let release = newest(&folder)?.context("the kernel's packages hold no kernel")?;
     Kernel::open(&folder, release)
 }
 
@@ -53,23 +57,43 @@ pub fn lock(folder: &Path) -> Result<Flock<File>> {
 impl Kernel {
     fn open(folder: &Path, release: String) -> Result<Self> {
         let root = folder.join(&release);
+        // Debian 13's packages have everything below /usr; those of its backports have the kernel
+        // beside the modules.
+        let below = |places: [String; 2]| {
+            let found = places.iter().map(|place| root.join(place)).find(|path| path.exists());
+            found.with_context(|| format!("{} has neither of {places:?}", root.display()))
+        };
+        let installed =
+            below([format!("lib/modules/{release}"), format!("usr/lib/modules/{release}")])?;
+        let image = below([
+            format!("boot/vmlinuz-{release}"),
+            format!("usr/lib/modules/{release}/vmlinuz"),
+        ])?;
         let mut modules = BTreeMap::new();
-        collect_modules(&root.join("lib/modules").join(&release), &mut modules)?;
-        let image = root.join(format!("boot/vmlinuz-{release}"));
-        Ok(Self { release, image, folder: folder.to_owned(), modules })
+        collect_modules(&installed.join("kernel"), &mut modules)?;
+        let listed = fs::read_to_string(installed.join("modules.builtin"));
+        let listed = listed.with_context(|| format!("{release}: what is built in"))?;
+        let built_in = listed.lines().filter_map(|path| module_name(Path::new(path))).collect();
+        Ok(Self { release, image, folder: folder.to_owned(), modules, built_in })
     }
 
-    /// Reads `name` and all that it needs into `loaded`.
+    /// Reads `name` and all that it needs into `loaded`. What is built in is there with nothing to
+    /// load.
     ///
     /// # Errors
-    /// The package has no such module.
+    /// This kernel has no such module.
     pub fn load(&self, name: &str, loaded: &mut BTreeMap<String, Module>) -> Result<()> {
         if loaded.contains_key(name) {
             return Ok(());
         }
+        if self.built_in.contains(name) {
+            let nothing = Module { content: Vec::new(), order: Vec::new() };
+            loaded.insert(name.to_owned(), nothing);
+            return Ok(());
+        }
         let path = self.modules.get(name);
         let path = path.with_context(|| format!("{} has no module {name}", self.release))?;
-        let content = fs::read(path).with_context(|| format!("reading {}", path.display()))?;
+        let content = read_module(path)?;
         let mut order: Vec<String> = Vec::new();
         for dependency in dependencies(&content) {
             self.load(&dependency, loaded)?;
@@ -88,7 +112,7 @@ impl Kernel {
 /// A kernel module.
 #[derive(Debug)]
 pub struct Module {
-    /// The file's content.
+    /// The file's content; empty for what is built in.
     pub content: Vec<u8>,
     /// What has to be loaded, in this order, the module itself last.
     pub order: Vec<String>,
@@ -102,16 +126,34 @@ fn dependencies(module: &[u8]) -> Vec<String> {
     value.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }
 
+/// A module's file; Debian compresses them since its 13th release.
+fn read_module(path: &Path) -> Result<Vec<u8>> {
+    if path.extension().is_none_or(|extension| extension != "xz") {
+        return fs::read(path).with_context(|| format!("reading {}", path.display()));
+    }
+    let unpacked = Command::new("busybox").arg("xzcat").arg(path).output();
+    let unpacked = unpacked.context("starting busybox (busybox-static)")?;
+    if !unpacked.status.success() {
+        bail!("unpacking {}: {}", path.display(), String::from_utf8_lossy(&unpacked.stderr));
+    }
+    Ok(unpacked.stdout)
+}
+
+/// The name of the module in a file such as `net/8021q/8021q.ko.xz`.
+fn module_name(path: &Path) -> Option<String> {
+    let file = path.file_name()?.to_str()?;
+    let name = file.strip_suffix(".xz").unwrap_or(file).strip_suffix(".ko")?;
+    Some(name.replace('-', "_"))
+}
+
 fn collect_modules(folder: &Path, found: &mut BTreeMap<String, PathBuf>) -> Result<()> {
     let entries = fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))?;
     for entry in entries {
         let path = entry?.path();
         if path.is_dir() && !path.is_symlink() {
             collect_modules(&path, found)?;
-        } else if path.extension().is_some_and(|extension| extension == "ko")
-            && let Some(stem) = path.file_stem()
-        {
-            found.insert(stem.to_string_lossy().replace('-', "_"), path);
+        } else if let Some(name) = module_name(&path) {
+            found.insert(name, path);
         }
     }
     Ok(())
@@ -121,19 +163,19 @@ fn collect_modules(folder: &Path, found: &mut BTreeMap<String, PathBuf>) -> Resu
 fn cache_folder() -> Result<PathBuf> {
     let program = std::env::current_exe().context("finding the running program")?;
     let target = program.ancestors().find(|folder| folder.join("CACHEDIR.TAG").is_file());
-    let folder = match target {
+    Ok(match target {
         Some(target) => target.join("guest"),
         None => std::env::temp_dir().join("viaduct-guest-cache"),
-    };
-    fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
-    Ok(folder)
+    })
 }
 
+/// The newest release that is there as a whole.
 fn newest(folder: &Path) -> Result<Option<String>> {
     let mut releases = Vec::new();
     for entry in fs::read_dir(folder)? {
-        let name = entry?.file_name().to_string_lossy().into_owned();
-        if folder.join(&name).join("boot").is_dir() && !name.starts_with('.') {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if entry.path().is_dir() && name.starts_with(|first: char| first.is_ascii_digit()) {
             releases.push(name);
         }
     }
@@ -144,30 +186,6 @@ fn newest(folder: &Path) -> Result<Option<String>> {
 /// The numbers of a release in order, so that 6.1.0-9 sorts before 6.1.0-56.
 fn version(release: &str) -> Vec<u32> {
     release.split(|c: char| !c.is_ascii_digit()).filter_map(|part| part.parse().ok()).collect()
-}
-
-fn fetch(folder: &Path) -> Result<()> {
-    let shown =
-        output(Command::new("apt-cache").args(["show", "--no-all-versions", META_PACKAGE]))?;
-    let package = shown
-        .lines()
-        .filter_map(|line| line.strip_prefix("Depends: "))
-        .filter_map(|value| value.split([' ', ',']).next())
-        .find(|name| name.starts_with("linux-image-"))
-        .context("it depends on no kernel package")?;
-    let release = package.trim_start_matches("linux-image-");
-    let unpacked = folder.join(format!(".unpacking-{}", std::process::id()));
-    fs::create_dir_all(&unpacked)?;
-    output(Command::new("apt-get").args(["-q", "download", package]).current_dir(&unpacked))?;
-    let archive = fs::read_dir(&unpacked)?
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
-        .context("apt-get left no .deb file")?;
-    output(Command::new("dpkg-deb").arg("-x").arg(&archive).arg(unpacked.join("root")))?;
-    // The rename comes last: a folder with the release's name is always complete.
-    fs::rename(unpacked.join("root"), folder.join(release))?;
-    fs::remove_dir_all(&unpacked)?;
-    Ok(())
 }
 
 /// Runs a program of the host and returns its standard output.
@@ -199,5 +217,13 @@ mod tests {
         assert_eq!(dependencies(module), ["nf_conntrack", "libcrc32c"]);
         assert!(dependencies(b"ELF\0depends=\0name=x\0").is_empty());
         assert!(dependencies(b"ELF").is_empty());
+    }
+
+    #[test]
+    fn modules_are_named_by_their_files() {
+        let name = |path: &str| module_name(Path::new(path));
+        assert_eq!(name("net/8021q/8021q.ko").as_deref(), Some("8021q"));
+        assert_eq!(name("a/nf-tables.ko.xz").as_deref(), Some("nf_tables"));
+        assert_eq!(name("a/modules.order"), None);
     }
 }

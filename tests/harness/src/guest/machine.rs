@@ -172,7 +172,10 @@ fn command_line(
     for (index, (nic, mac)) in options.nics.iter().zip(macs).enumerate() {
         command.arg("-netdev").arg(backend(index, nic)?);
         let mac = written_mac(*mac);
-        let device = format!("virtio-net-pci,netdev=n{index},mac={mac},romfile=");
+        let mut device = format!("virtio-net-pci,netdev=n{index},mac={mac},romfile=");
+        if options.dma {
+            device += ",disable-legacy=on,iommu_platform=on";
+        }
         command.arg("-device").arg(device);
     }
     let log = File::create(folder.join("qemu.log"))?;

@@ -7,7 +7,8 @@
 //!
 //! Debian packages needed: `qemu-system-x86 busybox-static ipvsadm iproute2 nftables util-linux`,
 //! and `apt-get update` done once, because the kernel package is fetched with `apt-get download`
-//! into `target/guest` the first time; delete that folder to take a newer kernel.
+//! into `target/guest` the first time; delete that folder to take a newer kernel. [`Line`] names
+//! other kernels than the machine's own release has.
 
 mod agent;
 mod boot_image;
@@ -15,6 +16,7 @@ mod cpio;
 mod folder;
 mod kernel;
 mod machine;
+mod viaduct;
 mod wire;
 
 pub use agent::Output;
@@ -66,6 +68,27 @@ pub const VIRTUAL_LINKS: &[&str] = &["dummy", "veth"];
 /// Interfaces made of others: VLANs and bonds. Loading it makes `bond0`.
 pub const STACKED_LINKS: &[&str] = &["8021q", "bonding"];
 
+/// Which of Debian's kernels a guest runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Line {
+    /// The one that this machine's own package sources offer: Linux 6.1 on Debian 12.
+    #[default]
+    Installed,
+    /// The newest one built for the stable release, whose virtio driver lets XDP sockets do without
+    /// copies.
+    Backports,
+}
+
+impl Line {
+    /// Its folder in the cache.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Installed => "installed",
+            Self::Backports => "backports",
+        }
+    }
+}
+
 /// A network card of the guest, seen inside as `eth0`, `eth1` in the order given.
 #[derive(Clone, Debug)]
 pub enum Nic {
@@ -86,6 +109,11 @@ pub struct Options {
     /// The network namespace to run qemu in, for taps: a path such as `/run/netns/NAME` or
     /// `/proc/PID/ns/net`. `None` for the caller's own.
     pub namespace: Option<PathBuf>,
+    /// The kernel.
+    pub kernel: Line,
+    /// Whether the kernel has to reach network cards by its interface for direct memory access, as
+    /// with hardware. Its virtio driver does without copies for XDP sockets only then.
+    pub dma: bool,
     /// Modules to load after boot, with all that they depend on.
     pub modules: Vec<&'static str>,
     /// Memory in MiB.
@@ -106,6 +134,8 @@ impl Default for Options {
             name: "guest".into(),
             nics: Vec::new(),
             namespace: None,
+            kernel: Line::Installed,
+            dma: false,
             modules: IPVS.to_vec(),
             memory: 256,
             counts_instructions: false,
@@ -130,7 +160,7 @@ impl Guest {
     /// A missing package, a kernel that could not be fetched, or a guest that did not come up; the
     /// message ends with the tail of its console.
     pub fn boot(options: &Options) -> Result<Self> {
-        let kernel = kernel::obtain()?;
+        let kernel = kernel::obtain(options.kernel)?;
         let image = boot_image::obtain(&kernel)?;
         let macs: Vec<_> = options.nics.iter().map(|_| next_mac()).collect();
         let machine = Machine::start(&kernel, &image, options, &macs)?;
