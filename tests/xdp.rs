@@ -1,6 +1,9 @@
 //! XDP sockets: services work through them with everybody's offloads as they are, the rest of the
 //! host's traffic does not notice, and nothing of them stays behind.
 
+#[path = "xdp/services.rs"]
+mod services;
+
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::path::Path;

@@ -383,7 +383,7 @@ impl Handle {
     /// # Errors
     /// When the engine has ended.
     pub async fn interfaces(&self) -> Result<Vec<InterfaceView>, Refusal> {
-        self.query(|state, _| InterfaceView::all(state)).await
+        self.query(InterfaceView::all).await
     }
 
     /// Packets that died, by reason.

@@ -88,8 +88,13 @@ async fn daemon(arguments: &RunArguments, socket: &Path) -> Result<(), Failure> 
         }),
     };
     notify("STOPPING=1");
-    shut_down(running, api, &stop).await?;
-    ended.map_err(Into::into)
+    let stopped = shut_down(running, api, &stop).await;
+    // Why it ended is what the operator has to hear; that it did so badly may follow from it.
+    if let (Err(_), Err(also)) = (&ended, &stopped) {
+        tracing::error!("{also}");
+    }
+    ended?;
+    stopped
 }
 
 /// One worker for each processor but one, which is left to everything else.
@@ -163,15 +168,18 @@ async fn apply_again(handle: &Handle, path: &Path) {
     notify("READY=1");
 }
 
-/// Ends in order: requests under way, the engine, packets, the store.
+/// Ends in order: mastership, requests under way, the engine, packets, the store.
 async fn shut_down(
     running: Running,
     api: tokio::task::JoinHandle<std::io::Result<()>>,
     stop: &CancellationToken,
 ) -> Result<(), Failure> {
     stop.cancel();
+    // Clients of the VIPs must not wait for a client of the API.
+    running.resign().await;
     let abort = api.abort_handle();
-    if tokio::time::timeout(LAST_REQUESTS, api).await.is_err() {
+    // What has ended by itself may not be waited for again.
+    if !api.is_finished() && tokio::time::timeout(LAST_REQUESTS, api).await.is_err() {
         abort.abort();
     }
     if running.stop().await {

@@ -29,6 +29,8 @@ pub struct Mastership {
 /// What holds for the thread even before it runs.
 #[derive(Debug, Default)]
 struct Orders {
+    /// Nothing is started any more.
+    ended: bool,
     held: bool,
     inhibited: Option<String>,
 }
@@ -59,8 +61,9 @@ impl Mastership {
         self.command(|thread| thread.inhibit(reason));
     }
 
-    /// Resigns everywhere and ends the thread. Waits for it.
+    /// Resigns everywhere and ends the thread, for good. Waits for it.
     pub fn stop(&self) {
+        self.orders().ended = true;
         let thread = self.thread().take();
         if let Some(Err(error)) = thread.map(VrrpHandle::shutdown) {
             tracing::error!(%error, "VRRP had ended before");
@@ -72,7 +75,7 @@ impl Mastership {
         let mut thread = self.thread();
         match thread.as_ref() {
             Some(running) => running.configure(wanted).map_err(io::Error::other),
-            None if wanted.is_empty() => Ok(()),
+            None if wanted.is_empty() || self.orders().ended => Ok(()),
             None => {
                 let started = thread.insert(spawn(wanted, changes.clone())?);
                 let orders = self.orders();

@@ -3,11 +3,12 @@
 use super::Counted;
 use crate::events::Packets;
 use crate::ipvs::{Connection, ConnectionPage};
+use dataplane::io::xdp::Buffers;
 use dataplane::packet_path::connections::{ConnectionInfo, Flags};
 use dataplane::packet_path::counters::Traffic;
 use dataplane::packet_path::reals::Load;
 use dataplane::packet_path::states;
-use dataplane::table::RealId;
+use dataplane::table::{PortId, RealId};
 use dataplane::worker::Dataplane;
 use std::net::SocketAddr;
 
@@ -39,6 +40,10 @@ impl Packets for Workers<'_> {
 
     fn table_size(&self) -> u32 {
         TABLE_SIZE
+    }
+
+    fn buffers(&self, port: PortId) -> Option<Buffers> {
+        self.0.buffers(port)
     }
 }
 

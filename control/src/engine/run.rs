@@ -397,7 +397,7 @@ impl Running {
     pub async fn failed(&mut self) -> String {
         tokio::select! {
             _ = &mut self.ended => "the engine ended".to_owned(),
-            Ok(number) = &mut self.worker_failed => format!("packet worker {number} failed"),
+            Ok(number) = &mut self.worker_failed => worker_failed(number),
             ended = &mut self.host => match ended {
                 Ok(Ok(())) => "the watch over the host ended".to_owned(),
                 Ok(Err(error)) => error.to_string(),
@@ -406,12 +406,17 @@ impl Running {
         }
     }
 
+    /// Gives mastership away for good, as the first step of ending: the other director takes over
+    /// while this one still forwards what it can. `false` when that was not done in time.
+    pub async fn resign(&self) -> bool {
+        let mastership = self.mastership.clone();
+        joined_blocking(move || mastership.stop()).await
+    }
+
     /// Ends everything in order: mastership is resigned, nothing new is taken, interfaces are
     /// closed, packets stop, the store is flushed. `false` when some part did not end in time.
     pub async fn stop(self) -> bool {
-        // The other director takes over while this one still forwards.
-        let mastership = self.mastership;
-        let resigned = joined_blocking(move || mastership.stop()).await;
+        let resigned = self.resign().await;
         // What changed last is on its way to it.
         tokio::time::sleep(FAREWELL).await;
         let asked = self.handle.send(Event::StopAsked).await;
@@ -426,6 +431,14 @@ impl Running {
         let store = joined(self.store).await;
         resigned && engine && packets && store
     }
+}
+
+/// What is said when a packet worker has panicked. What the panic said stands before it.
+fn worker_failed(number: usize) -> String {
+    format!(
+        "packet worker {number} has panicked, and its share of the packets is not forwarded any \
+         more; this director ends, so that another one takes over or it is started anew"
+    )
 }
 
 async fn joined(thread: JoinHandle<()>) -> bool {

@@ -27,6 +27,7 @@ use crate::model::{Document, VirtualAddress};
 use crate::store::RevisionInfo;
 use crate::sync::session::Control;
 use crate::vrrp::fsm as vrrp;
+use dataplane::io::xdp::Buffers;
 use dataplane::packet_path::reals::Load;
 use dataplane::table::{Mac, PortId, RealId};
 use std::collections::BTreeMap;
@@ -291,6 +292,9 @@ pub trait Packets: Counted {
 
     /// Buckets of the connection table.
     fn table_size(&self) -> u32;
+
+    /// The packet memory of a port, where there is such a thing.
+    fn buffers(&self, port: PortId) -> Option<Buffers>;
 }
 
 /// Decides what follows from an event.

@@ -47,6 +47,10 @@ impl Packets for Numbers {
     fn table_size(&self) -> u32 {
         4096
     }
+
+    fn buffers(&self, _: PortId) -> Option<Buffers> {
+        None
+    }
 }
 
 /// A director whose store answers when the test lets it.

@@ -1,7 +1,9 @@
 //! Interfaces, attached and not.
 
 use crate::engine::{PortStatus, State};
+use crate::events::Packets;
 use crate::host::stack;
+use dataplane::io::xdp::Buffers;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
@@ -30,16 +32,39 @@ pub struct InterfaceView {
     pub carrier: bool,
     /// The host's addresses on it.
     pub addresses: Vec<IpAddr>,
+    /// Frame buffers of its XDP sockets, if it has those.
+    pub buffers: Option<BuffersView>,
+}
+
+/// Frame buffers of an interface's XDP sockets, in a memory that interfaces of the same worker share.
+/// None is lost while what is free, what rests, and what all of these interfaces hold make up all.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct BuffersView {
+    /// Held by the interface's sockets: 2,048 for each queue, and those with frames to send.
+    pub held: usize,
+    /// Free, in all of the memory.
+    pub free: usize,
+    /// Of sockets closed in the last two seconds, in all of the memory.
+    pub resting: usize,
+    /// In all of the memory.
+    pub all: usize,
+}
+
+impl From<Buffers> for BuffersView {
+    fn from(Buffers { held, free, resting, all }: Buffers) -> Self {
+        Self { held, free, resting, all }
+    }
 }
 
 impl InterfaceView {
     /// Every interface that is attached or asked for.
-    pub fn all(state: &State) -> Vec<Self> {
+    pub fn all(state: &State, packets: &dyn Packets) -> Vec<Self> {
         let mut views: Vec<Self> = state
             .ports
             .all()
-            .map(|(_, place)| {
+            .map(|(port, place)| {
                 let mut view = Self::named(state, &place.name, Some(place.index));
+                view.buffers = packets.buffers(port).map(BuffersView::from);
                 match &place.status {
                     PortStatus::Opening => view.status = "opening".to_owned(),
                     PortStatus::Attached { backend, reason, unguarded } => {
@@ -89,6 +114,7 @@ impl InterfaceView {
             up: link.is_some_and(|link| link.up),
             carrier: link.is_some_and(|link| link.carrier),
             addresses: own.map(|address| address.prefix.address).collect(),
+            buffers: None,
         }
     }
 }

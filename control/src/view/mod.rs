@@ -17,7 +17,7 @@ pub use configurations::{ChangeView, ConfigurationsView, Disagreement};
 pub use connections::{Chosen, ConnectionFilter, ConnectionView, ConnectionsView};
 pub use drops::DropView;
 pub use explanation::{ExplanationView, StepView};
-pub use interfaces::InterfaceView;
+pub use interfaces::{BuffersView, InterfaceView};
 pub use moment::moment;
 pub use services::{
     DrainView, PeerVerdictView, RealView, ServiceView, State as RealState, TrafficView,

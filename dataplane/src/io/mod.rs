@@ -69,6 +69,11 @@ pub trait Receive: Send {
         false
     }
 
+    /// Its part of packet memory, where there is such a thing.
+    fn shares(&self) -> Option<xdp::Shares> {
+        None
+    }
+
     /// Frames that were lost since the last call because the worker did not take them in time.
     fn missed(&mut self) -> u64 {
         0

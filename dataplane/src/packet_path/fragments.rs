@@ -12,7 +12,7 @@ use super::parse::{Fragment, Packet};
 use super::{Address, DropReason, Frame, PacketPath, Verdict, View};
 use crate::table::RealId;
 use crate::tick::{Tick, Ticks};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 /// How long the rest of a datagram is waited for (Linux's `ipfrag_time`).
 const LIFETIME: Ticks = Ticks::from_secs(30);
@@ -34,8 +34,16 @@ struct Datagram {
 
 /// Where the first part went.
 #[derive(Clone, Copy, Debug)]
-struct Trail {
-    expires: Tick,
+enum Trail {
+    /// To the host's own stack: no service and no connection wanted it.
+    Host,
+    /// To a real server, or back to a client.
+    Forward(Forward),
+}
+
+/// A way through the director.
+#[derive(Clone, Copy, Debug)]
+struct Forward {
     real: RealId,
     via: Via,
     /// New addresses of the following parts.
@@ -47,24 +55,39 @@ struct Trail {
 
 /// Datagrams under way.
 #[derive(Debug, Default)]
-pub(super) struct Trails(BTreeMap<Datagram, Trail>);
+pub(super) struct Trails {
+    known: BTreeMap<Datagram, (Tick, Trail)>,
+    /// The same in the order in which they expire, so that a flood of first parts costs little.
+    order: VecDeque<(Tick, Datagram)>,
+}
 
 impl Trails {
     fn remember(&mut self, datagram: Datagram, trail: Trail, now: Tick) {
-        if self.0.len() >= MOST_DATAGRAMS {
-            self.0.retain(|_, trail| !trail.expires.is_due(now));
+        self.forget(|expires, _| expires.is_due(now));
+        if let Some((_, known)) = self.known.get_mut(&datagram) {
+            // The first part came once more.
+            *known = trail;
+            return;
         }
-        if self.0.len() >= MOST_DATAGRAMS {
-            let oldest = self.0.iter().min_by_key(|(_, t)| t.expires.remaining(now).0);
-            if let Some(oldest) = oldest.map(|(datagram, _)| *datagram) {
-                self.0.remove(&oldest);
-            }
+        self.forget(|_, many| many >= MOST_DATAGRAMS);
+        let expires = now.after(LIFETIME);
+        self.known.insert(datagram, (expires, trail));
+        self.order.push_back((expires, datagram));
+    }
+
+    /// Forgets the oldest as long as `when`, given when it expires and how many there are, says so.
+    fn forget(&mut self, when: impl Fn(Tick, usize) -> bool) {
+        while let Some((expires, oldest)) = self.order.front()
+            && when(*expires, self.order.len())
+        {
+            self.known.remove(oldest);
+            self.order.pop_front();
         }
-        self.0.insert(datagram, trail);
     }
 
     fn get(&self, datagram: &Datagram, now: Tick) -> Option<Trail> {
-        self.0.get(datagram).filter(|trail| !trail.expires.is_due(now)).copied()
+        let (expires, trail) = self.known.get(datagram)?;
+        (!expires.is_due(now)).then_some(*trail)
     }
 }
 
@@ -92,15 +115,14 @@ impl PacketPath {
     ) {
         if let Fragment::First { id } = packet.fragment {
             let rewrites = course.via.rewrites_replies();
-            let trail = Trail {
-                expires: view.now.after(LIFETIME),
+            let trail = Forward {
                 real: course.real.id,
                 via: course.via,
                 source: course.local.map(|(address, _)| address),
                 destination: rewrites.then(|| course.real.address.into()),
                 client: None,
             };
-            self.leave_trail(view, datagram(packet, id), trail);
+            self.leave_trail(view, datagram(packet, id), Trail::Forward(trail));
         }
     }
 
@@ -110,15 +132,22 @@ impl PacketPath {
         if let Fragment::First { id } = packet.fragment {
             let entry = view.director.connections().entry(slot);
             let via = entry.meta().via;
-            let trail = Trail {
-                expires: view.now.after(LIFETIME),
+            let trail = Forward {
                 real: entry.real(),
                 via,
                 source: Some(entry.virtual_address()),
                 destination: (via == Via::FullNat).then(|| entry.client()),
                 client: Some((entry.client(), slot)),
             };
-            self.leave_trail(view, datagram(packet, id), trail);
+            self.leave_trail(view, datagram(packet, id), Trail::Forward(trail));
+        }
+    }
+
+    /// Notes that a first part is the host's. It has to get the others, too: what is owned, and what
+    /// real servers send, is taken from it as long as there are no ports to tell by.
+    pub(super) fn remember_host_fragment(&mut self, view: View<'_>, packet: &Packet) {
+        if let Fragment::First { id } = packet.fragment {
+            self.leave_trail(view, datagram(packet, id), Trail::Host);
         }
     }
 
@@ -140,7 +169,8 @@ impl PacketPath {
         let datagram = datagram(&packet, id);
         let trail = view.director.trails().get(&datagram, view.now);
         match trail {
-            Some(trail) => self.follow(view, frame, packet, trail),
+            Some(Trail::Host) => Ok(Verdict::Host),
+            Some(Trail::Forward(trail)) => self.follow(view, frame, packet, trail),
             None => self.hold(view, frame, &packet, datagram),
         }
     }
@@ -150,7 +180,7 @@ impl PacketPath {
         view: View<'_>,
         frame: &mut Frame<'_>,
         mut packet: Packet,
-        trail: Trail,
+        trail: Forward,
     ) -> Result<Verdict, DropReason> {
         let (_, real) = view.table.real(trail.real).ok_or(DropReason::RealServerRemoved)?;
         let hop = match trail.client {

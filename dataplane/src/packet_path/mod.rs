@@ -173,14 +173,32 @@ impl PacketPath {
         frame: &mut Frame<'_>,
         hash: Option<u64>,
     ) -> Result<Verdict, DropReason> {
-        let mut packet = match parse::frame(frame.bytes())? {
+        let packet = match parse::frame(frame.bytes())? {
             Parsed::Ip(packet) => packet,
             Parsed::Arp(at) => return Ok(self.answer_arp(view, frame, at)),
             Parsed::Other => return Ok(Verdict::Host),
         };
-        if let Fragment::Later { .. } = packet.fragment {
-            return self.follow_fragment(view, frame, packet);
+        match packet.fragment {
+            Fragment::Whole => self.whole(view, frame, packet, hash),
+            Fragment::First { .. } => {
+                let judged = self.whole(view, frame, packet, hash);
+                if judged == Ok(Verdict::Host) {
+                    self.remember_host_fragment(view, &packet);
+                }
+                judged
+            }
+            Fragment::Later { .. } => self.follow_fragment(view, frame, packet),
         }
+    }
+
+    /// A packet with its transport header.
+    fn whole(
+        &mut self,
+        view: View<'_>,
+        frame: &mut Frame<'_>,
+        mut packet: Packet,
+        hash: Option<u64>,
+    ) -> Result<Verdict, DropReason> {
         if matches!(packet.protocol, ip::ICMP | ip::ICMPV6) {
             return self.icmp(view, frame, packet);
         }

@@ -191,10 +191,10 @@ impl PacketPath {
         let judged = self.one(view, &mut frame, None);
         let (place, offload) = ((frame.offset(), frame.len()), frame.offload);
         match judged {
-            Ok(verdict @ (Verdict::Send(_) | Verdict::Deliver)) => {
+            Ok(verdict @ (Verdict::Send(_) | Verdict::Deliver | Verdict::Host)) => {
                 self.outbox.put_judged(own, place, offload, verdict);
             }
-            Ok(Verdict::Host | Verdict::Consumed) => self.outbox.discard(own),
+            Ok(Verdict::Consumed) => self.outbox.discard(own),
             Ok(Verdict::Drop(reason)) | Err(reason) => {
                 self.count_drop(reason);
                 self.outbox.discard(own);

@@ -13,12 +13,14 @@ mod tests;
 pub use clock::now;
 pub use turn::MOST_PORTS;
 
+use crate::io::xdp::{Buffers, Shares};
 use crate::io::{Port, keep_to_a_processor};
 use crate::packet_path::connections::{HashKeys, Page, Slot};
 use crate::packet_path::{Adopter, Capacity, Director, Notice, PacketPath};
 use crate::table::{Hops, PortId, ServiceTable};
 use crate::tick::Tick;
 use mailbox::{Command, Mailbox};
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -39,12 +41,22 @@ pub struct Dataplane {
     director: Arc<Director>,
     workers: Vec<Running>,
     adopter: Mutex<Adopter>,
+    /// Packet memory of each port that has some.
+    shares: Mutex<BTreeMap<PortId, Shares>>,
 }
 
 #[derive(Debug)]
 struct Running {
     mailbox: Arc<Mailbox>,
     thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Running {
+    /// One that has ended, in whatever way, has no queues.
+    fn is_at_work(&self) -> bool {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        thread.as_ref().is_some_and(|thread| !thread.is_finished())
+    }
 }
 
 impl Dataplane {
@@ -72,7 +84,7 @@ impl Dataplane {
             workers.push(Running { mailbox, thread: Mutex::new(Some(thread)) });
         }
         let adopter = Mutex::new(Adopter::new(Arc::clone(&director), workers.len()));
-        Ok((Self { director, workers, adopter }, wants))
+        Ok((Self { director, workers, adopter, shares: Mutex::default() }, wants))
     }
 
     /// The state that all workers share.
@@ -87,6 +99,14 @@ impl Dataplane {
 
     /// Hands the queues of an interface to the workers, the first to the first.
     pub fn attach(&self, id: PortId, ports: Vec<Port>) {
+        let shares = ports.iter().filter_map(|port| port.receive.shares());
+        let shares = shares.reduce(|mut all, more| {
+            all.extend(more);
+            all
+        });
+        if let Some(shares) = shares {
+            self.shares.lock().unwrap_or_else(PoisonError::into_inner).insert(id, shares);
+        }
         for (worker, port) in self.workers.iter().zip(ports) {
             worker.mailbox.send(Command::Attach(id, Box::new(port)));
         }
@@ -95,13 +115,19 @@ impl Dataplane {
     /// Takes an interface's queues back and closes them. When it returns, they can be opened again.
     pub fn detach(&self, id: PortId) {
         let (done, closed) = sync_channel(self.workers.len());
-        for worker in &self.workers {
-            worker.mailbox.send(Command::Detach(id, done.clone()));
-        }
-        for _ in &self.workers {
-            // A worker takes commands after every batch; one that has stopped has no queues.
+        let at_work = || self.workers.iter().filter(|worker| worker.is_at_work());
+        at_work().for_each(|worker| worker.mailbox.send(Command::Detach(id, done.clone())));
+        for _ in at_work() {
+            // A worker takes commands after every batch.
             let _ = closed.recv_timeout(DETACH_PATIENCE);
         }
+        self.shares.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+    }
+
+    /// The packet memory of a port, where there is such a thing.
+    pub fn buffers(&self, id: PortId) -> Option<Buffers> {
+        let shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned();
+        shares.map(|shares| shares.count())
     }
 
     /// Publishes services; see [`Director::publish`].

@@ -251,15 +251,17 @@ impl Worker {
                     })
                 };
                 let (out, up) = (mask(Verdict::Send(*id)), mask(Verdict::Deliver));
+                let given_back = mask(Verdict::Host);
                 if let Some(transmitter) = transmitters.get_mut(index)
                     && out != 0
                 {
                     add(&mut sent, out, transmitter.send(&mut batch, out));
                 }
-                if let Some((host, _)) = hosts.get_mut(index)
-                    && up != 0
-                {
-                    add(&mut sent, up, host.send(&mut batch, up));
+                if let Some((host, withheld)) = hosts.get_mut(index) {
+                    let up = if *withheld { up | given_back } else { up };
+                    if up != 0 {
+                        add(&mut sent, up, host.send(&mut batch, up));
+                    }
                 }
             }
         }

@@ -9,10 +9,11 @@ use super::socket::{ENTRIES, now};
 use crate::packet_path::Frame;
 use crate::table::PortId;
 use libc::c_void;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Bytes of a chunk: one frame with what the kernel and the packet path keep free before it.
@@ -53,12 +54,64 @@ unsafe impl Send for Memory {}
 // SAFETY: as above.
 unsafe impl Sync for Memory {}
 
+/// How many chunks are where. Those of `all` that are neither free nor resting are held by some
+/// socket: 2,048 by each one that receives, and what it has to send.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Buffers {
+    /// Held by the sockets that were asked about.
+    pub held: usize,
+    /// Free, in the memories that these sockets use and share with others.
+    pub free: usize,
+    /// Of closed sockets, there.
+    pub resting: usize,
+    /// All, there.
+    pub all: usize,
+}
+
+/// The chunks of some sockets, for being counted while those are at work.
+#[derive(Clone, Debug)]
+pub struct Shares(Vec<(Arc<Memory>, u16)>);
+
+impl Shares {
+    /// Of these sockets, by memory and number.
+    pub fn new(sockets: impl Iterator<Item = (Arc<Memory>, u16)>) -> Self {
+        Self(sockets.collect())
+    }
+
+    /// Of both.
+    pub fn extend(&mut self, others: Self) {
+        self.0.extend(others.0);
+    }
+
+    /// Counts them. Packet threads wait for a few microseconds at most.
+    pub fn count(&self) -> Buffers {
+        let mut memories: BTreeMap<u16, (&Memory, BTreeSet<u16>)> = BTreeMap::new();
+        for (memory, owner) in &self.0 {
+            let (_, owners) = memories.entry(memory.id).or_insert((memory, BTreeSet::new()));
+            owners.insert(*owner);
+        }
+        let mut sum = Buffers::default();
+        for (memory, owners) in memories.into_values() {
+            let mut pool = memory.pool();
+            pool.wake(now());
+            let is_held = |place: &&u16| **place != FREE && owners.contains(place);
+            sum.held += pool.owner.iter().filter(is_held).count();
+            sum.free += pool.free();
+            sum.resting += pool.resting.iter().map(|(_, chunks)| chunks.len()).sum::<usize>();
+            sum.all += CHUNKS;
+        }
+        sum
+    }
+}
+
 /// Which chunks are whose.
 #[derive(Debug)]
 pub struct Pool {
     free: Vec<u32>,
     owner: Box<[u16]>,
     resting: Vec<(Instant, Vec<u32>)>,
+    /// Numbers of open sockets, and the one to try next.
+    owners: BTreeSet<u16>,
     next_owner: u16,
 }
 
@@ -89,6 +142,7 @@ impl Memory {
             free: (0..CHUNKS as u32).rev().collect(),
             owner: vec![FREE; CHUNKS].into(),
             resting: Vec::new(),
+            owners: BTreeSet::new(),
             next_owner: 1,
         };
         Ok(Self {
@@ -175,9 +229,15 @@ impl Pool {
     /// A number for a new socket. `now` wakes chunks that have rested long enough.
     pub fn enroll(&mut self, now: Instant) -> u16 {
         self.wake(now);
-        let number = self.next_owner;
-        self.next_owner = self.next_owner.checked_add(1).unwrap_or(1);
-        number
+        loop {
+            // Numbers come round again, while some sockets stay open for years. There are always
+            // free ones: chunks are for a handful of sockets.
+            let number = self.next_owner;
+            self.next_owner = self.next_owner.checked_add(1).unwrap_or(1);
+            if self.owners.insert(number) {
+                return number;
+            }
+        }
     }
 
     /// Chunks that have rested long enough are free.
@@ -215,6 +275,7 @@ impl Pool {
 
     /// A socket is closed: its chunks rest, then they are free.
     pub fn retire(&mut self, owner: u16, now: Instant) {
+        self.owners.remove(&owner);
         let mut chunks = Vec::new();
         for (chunk, place) in self.owner.iter_mut().enumerate() {
             if *place == owner {
@@ -263,6 +324,39 @@ mod tests {
         pool.retire(b, now + REST);
         pool.enroll(now + REST * 2);
         assert_eq!(pool.free(), CHUNKS);
+    }
+
+    #[test]
+    fn a_number_in_use_is_not_given_out_again() {
+        let memory = Memory::new().unwrap();
+        let (mut pool, now) = (memory.pool(), Instant::now());
+        let first = pool.enroll(now);
+        for _ in 0..70_000 {
+            let other = pool.enroll(now);
+            assert_ne!(other, first);
+            assert_ne!(other, FREE);
+            pool.owners.remove(&other);
+        }
+    }
+
+    #[test]
+    fn chunks_are_counted_by_socket_and_each_memory_once() {
+        let (one, other) = (Arc::new(Memory::new().unwrap()), Arc::new(Memory::new().unwrap()));
+        let now = Instant::now();
+        for owner in [1, 2, 3] {
+            for _ in 0..owner * 10 {
+                one.pool().take(owner).unwrap();
+            }
+        }
+        one.pool().retire(3, now);
+        let mut shares =
+            Shares::new([1, 2].map(|owner| (Arc::clone(&one), owner)).into_iter());
+        let free = CHUNKS - 60;
+        assert_eq!(shares.count(), Buffers { held: 30, free, resting: 30, all: CHUNKS });
+        other.pool().take(1).unwrap();
+        shares.extend(Shares::new([(other, 1)].into_iter()));
+        let free = free + CHUNKS - 1;
+        assert_eq!(shares.count(), Buffers { held: 31, free, resting: 30, all: 2 * CHUNKS });
     }
 
     #[test]

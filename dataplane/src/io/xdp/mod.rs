@@ -12,7 +12,7 @@ mod socket;
 #[cfg(test)]
 mod tests;
 
-pub use memory::{LONGEST, Memory};
+pub use memory::{Buffers, LONGEST, Memory, Shares};
 pub use socket::Mode;
 
 use super::bpf::{AttachPoint, Link, Map, MapKind, Program};

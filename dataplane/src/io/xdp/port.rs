@@ -1,6 +1,6 @@
 //! XDP sockets as a worker's port.
 
-use super::memory::LONGEST;
+use super::memory::{LONGEST, Shares};
 use super::rings::{Consumer, Producer};
 use super::socket::{ENTRIES, Rings, Socket, now};
 use crate::io::offload::{Workshop, finish_checksum, recognise};
@@ -228,6 +228,11 @@ impl Receive for XdpReceive {
     fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
         let sockets = self.queues.iter().filter_map(|queue| queue.socket.descriptor().ok());
         sockets.chain([self.tap.socket().as_fd()]).collect()
+    }
+
+    fn shares(&self) -> Option<Shares> {
+        let sockets = self.queues.iter().map(|queue| &queue.socket);
+        Some(Shares::new(sockets.map(|socket| (Arc::clone(&socket.memory), socket.owner))))
     }
 
     fn missed(&mut self) -> u64 {

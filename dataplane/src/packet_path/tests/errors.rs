@@ -152,6 +152,51 @@ fn fragments_follow_their_first_part_in_any_order_and_direction() {
 }
 
 #[test]
+fn fragments_of_what_is_the_host_s_are_the_host_s_in_any_order() {
+    let no_service = (VIP4, 81);
+    let own_account = (("10.0.0.13", 4711), ("198.51.100.99", 53));
+    for (port, ends) in [(OUTSIDE, (client(false), no_service)), (INSIDE, own_account)] {
+        let [first, second] = in_two(&udp(ends, &[9; 60]));
+        let mut net = network(false, Protocol::Udp, NAT);
+        assert_eq!(net.arrive(port, &first), (Verdict::Host, vec![]));
+        assert_eq!(net.arrive(port, &second), (Verdict::Host, vec![]));
+        let mut net = network(false, Protocol::Udp, NAT);
+        assert_eq!(net.arrive(port, &second).0, Verdict::Consumed);
+        let (verdict, left) = net.arrive(port, &first);
+        assert_eq!(verdict, Verdict::Host);
+        let later: Vec<_> = left.iter().map(|left| (left.port, &left.bytes)).collect();
+        assert_eq!(later, [(port, &second)], "given back as it came");
+        assert_eq!(net.drops(DropReason::OrphanFragment), 0);
+    }
+}
+
+#[test]
+fn datagrams_under_way_are_forgotten_oldest_first_and_first_parts_may_come_twice() {
+    let mut net = network(false, Protocol::Udp, NAT);
+    let pieces: Vec<[Vec<u8>; 2]> = (0..5000u16)
+        .map(|number| {
+            let mut whole = udp((client(false), (VIP4, 81)), &[9; 60]);
+            whole[14 + v4::ID..14 + v4::ID + 2].copy_from_slice(&number.to_be_bytes());
+            in_two(&whole)
+        })
+        .collect();
+    for [first, _] in &pieces {
+        for _ in 0..2 {
+            assert_eq!(net.arrive(OUTSIDE, first).0, Verdict::Host);
+        }
+    }
+    assert_eq!(net.arrive(OUTSIDE, &pieces[4999][1]).0, Verdict::Host);
+    assert_eq!(net.arrive(OUTSIDE, &pieces[5000 - 4096][1]).0, Verdict::Host);
+    assert_eq!(net.arrive(OUTSIDE, &pieces[5000 - 4097][1]).0, Verdict::Consumed);
+    // The sender uses an identification again.
+    net.pass(40);
+    let [first, second] = &pieces[4999];
+    assert_eq!(net.arrive(OUTSIDE, second).0, Verdict::Consumed, "forgotten");
+    assert_eq!(net.arrive(OUTSIDE, first).0, Verdict::Host);
+    assert_eq!(net.arrive(OUTSIDE, second).0, Verdict::Host);
+}
+
+#[test]
 fn a_fragment_without_its_first_part_is_dropped_after_a_while() {
     let mut net = network(false, Protocol::Udp, NAT);
     let [_, second] = in_two(&udp((client(false), vip(false)), &[9; 60]));
