@@ -81,6 +81,8 @@ fn scene(name: &str, backend: &str) -> Result<Scene> {
     }
     // What a real server sends on its own account is for the host to route.
     site.director.forward()?;
+    site.client.route("10.0.0.0/24", ipless(OWN[0]))?;
+    site.client.route("2001:db8:a::/64", ipless(OWN[1]))?;
     let config = interfaces(&["eth0", "eth1"]).replace("xdp", backend) + &wide_services();
     let director = Director::start(&site.director, Path::new(BINARY), Some(&config))?;
     let words = if backend == "xdp" { "XDP sockets" } else { "packet ring" };
@@ -145,7 +147,8 @@ fn take_just_their_packets(name: &str, backend: &str) -> Result<()> {
             is_answered_by(client, WIDE[family], port, "real1")?;
             is_answered_by(client, OWN[family], port, "director")?;
         }
-        for (port, who) in [(22, "director"), (8000, "real1"), (8010, "real1"), (8011, "director")] {
+        for (port, who) in [(22, "director"), (8000, "real1"), (8010, "real1"), (8011, "director")]
+        {
             is_answered_by(client, RANGE[family], port, who)?;
         }
         let large = fetch(client, &format!("http://{}:8000/bytes/1000000", RANGE[family]))?;

@@ -143,6 +143,7 @@ mod tests {
         let link = |name: &str, loopback| Link {
             queues: 1,
             vlans: false,
+            generation: 0,
             name: name.into(),
             mac: None,
             mtu: 1500,

@@ -42,6 +42,10 @@ impl Packets for Workers<'_> {
         TABLE_SIZE
     }
 
+    fn is_current(&self, port: PortId, edition: u64) -> bool {
+        self.0.is_current(port, edition)
+    }
+
     fn buffers(&self, port: PortId) -> Option<Buffers> {
         self.0.buffers(port)
     }

@@ -25,6 +25,8 @@ pub struct Place {
     pub name: String,
     /// Its index.
     pub index: u32,
+    /// Which of those with this index it is.
+    pub generation: u64,
     /// The backend that the document asks for.
     pub wanted: AttachedBy,
     /// Its MTU in bytes: buffers are made for it, so another one means opening it again.
@@ -104,11 +106,12 @@ impl Ports {
                 changes.attach.push((id, port.name.clone(), port.wanted));
             }
         }
-        for (index, Wanted { name, backend, mtu, queues, vlans, up }) in wanted {
+        for (index, Wanted { name, generation, backend, mtu, queues, vlans, up }) in wanted {
             if !self.places.iter().flatten().any(|port| port.index == index) {
                 let status = PortStatus::Opening;
                 let (to, wanted) = (name.clone(), backend);
-                let place = Place { name: to, index, wanted, mtu, queues, vlans, up, status };
+                let place =
+                    Place { name: to, index, generation, wanted, mtu, queues, vlans, up, status };
                 changes.attach.push((self.take_free(place), name, backend));
             }
         }
@@ -183,6 +186,7 @@ fn numbered(places: &mut [Option<Place>]) -> impl Iterator<Item = (PortId, &mut 
 /// How an interface should be attached.
 struct Wanted {
     name: String,
+    generation: u64,
     backend: AttachedBy,
     mtu: u32,
     queues: u32,
@@ -193,7 +197,7 @@ struct Wanted {
 impl Wanted {
     /// Whether a port is like that already.
     fn is(&self, port: &Place) -> bool {
-        (&self.name, self.backend) == (&port.name, port.wanted)
+        (&self.name, self.generation, self.backend) == (&port.name, port.generation, port.wanted)
             && (self.mtu, self.queues, self.vlans) == (port.mtu, port.queues, port.vlans)
     }
 }
@@ -201,8 +205,8 @@ impl Wanted {
 /// The interfaces to attach, by index. A document that names none means every Ethernet interface.
 fn wanted(document: &Document, host: &HostState) -> BTreeMap<u32, Wanted> {
     let attached = |link: &Link, backend| {
-        let Link { mtu, queues, vlans, up, .. } = *link;
-        Wanted { name: link.name.clone(), backend, mtu, queues, vlans, up }
+        let Link { generation, mtu, queues, vlans, up, .. } = *link;
+        Wanted { name: link.name.clone(), generation, backend, mtu, queues, vlans, up }
     };
     if document.interfaces.is_empty() {
         let all = host.ethernet();
@@ -228,6 +232,7 @@ mod tests {
             controller: (name == "slave0").then_some(9),
             queues: 1,
             vlans: false,
+            generation: 0,
             loopback: name == "lo",
             up: true,
             carrier: true,
@@ -279,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interface_with_another_mtu_or_number_of_queues_or_its_first_vlan_is_opened_again() {
+    fn an_interface_that_is_another_one_or_has_another_mtu_or_queues_or_vlans_is_opened_again() {
         let mut ports = Ports::default();
         let document = Document { interfaces: vec![interface("a")], ..Document::default() };
         let mut host = host(&[(2, "a")]);
@@ -288,6 +293,7 @@ mod tests {
             |link: &mut Link| link.mtu = 9000,
             |link: &mut Link| link.queues = 4,
             |link: &mut Link| link.vlans = true,
+            |link: &mut Link| link.generation = 1,
         ] {
             change(host.links.get_mut(&2).unwrap());
             let changes = ports.arrange(&document, &host, Duration::ZERO);

@@ -264,7 +264,7 @@ fn forward_notices(
                 Notice::AddressClaimed { address, mac, .. } => {
                     Event::AddressClaimed { address, mac }
                 }
-                Notice::PortLost { port } => Event::PortLost(port),
+                Notice::PortLost { port, edition } => Event::PortLost { port, edition },
                 Notice::WorkerFailed { number } => {
                     failed.take().map(|failed| failed.send(number));
                     continue;
@@ -464,3 +464,6 @@ fn clock() -> Instant {
 fn unix_now() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,13 @@
 //! An operator commits a document, confirms one, or goes back to one.
 
 use super::shared_configuration::leaves_the_peer_behind;
+use crate::compile::{Generation, Situation, compile, steering, virtual_macs};
 use crate::engine::{
     Action, InFlight, Outcome, Refusal, State, StoreCommand, Summary, Then, Ticket,
 };
 use crate::model::Document;
 use crate::store::Draft;
+use dataplane::io::steer::{self, SteeringRules};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -91,7 +93,37 @@ fn fits(state: &State, document: &Document) -> Result<(), Refusal> {
             capacity.reals
         )));
     }
-    Ok(())
+    let parts = reals + sorry + parked;
+    match is_much(document, parts).then(|| rules(state, document).fit()) {
+        Some(Err(full)) => Err(Refusal::TooLarge(full.to_string())),
+        Some(Ok(())) | None => Ok(()),
+    }
+}
+
+/// Whether the steering rules may be more than the kernel's maps hold. Counted roughly, as edits come
+/// often: `parts` are all real servers, each of which makes a few entries.
+fn is_much(document: &Document, parts: usize) -> bool {
+    let services = &document.services;
+    let rules: usize = services.iter().map(|service| service.rules.len()).sum();
+    let pools: usize = services.iter().map(|service| service.source_pool.len()).sum();
+    let macs: usize = document.vrrp.iter().map(|own| 1 + own.inside_addresses.len()).sum();
+    let addresses: usize = document.vrrp.iter().map(|own| own.addresses.len()).sum();
+    let entries = 4 * parts + 2 * services.len() + rules + pools + addresses + macs;
+    // Twice as many endpoints as addresses fit; the rest is for what the host has.
+    entries > steer::ADDRESSES as usize / 2
+        || rules >= steer::PREFIXES as usize
+        || macs > steer::MACS as usize / 2
+}
+
+/// The steering rules that a document needs at most: when this node is master everywhere.
+fn rules(state: &State, document: &Document) -> SteeringRules {
+    let mut ids = state.ids.clone();
+    let situation = Situation::default();
+    let generation = compile(document, &situation, &mut ids, &Generation::default());
+    let masters = document.vrrp.iter().map(|instance| instance.name.clone()).collect();
+    let macs = virtual_macs(document, &masters).into_iter();
+    let macs = macs.filter_map(|(name, mac)| Some((state.host.link_named(&name)?, mac)));
+    steering(&generation, &ids, &state.host, macs.collect())
 }
 
 pub(super) fn commit(

@@ -174,7 +174,12 @@ pub enum Event {
         status: PortStatus,
     },
     /// A port failed while it was in use.
-    PortLost(PortId),
+    PortLost {
+        /// Which.
+        port: PortId,
+        /// Of which attachment.
+        edition: u64,
+    },
     /// The packet path needs a neighbour.
     NeighbourNeeded {
         /// Where it lives.
@@ -293,6 +298,9 @@ pub trait Packets: Counted {
     /// Buckets of the connection table.
     fn table_size(&self) -> u32;
 
+    /// Whether this attachment of a port is the one in use.
+    fn is_current(&self, port: PortId, edition: u64) -> bool;
+
     /// The packet memory of a port, where there is such a thing.
     fn buffers(&self, port: PortId) -> Option<Buffers>;
 }
@@ -345,7 +353,11 @@ pub fn decide(state: &mut State, event: Event, senses: &Senses<'_>, out: &mut Ve
         }
         Event::HostChanged(host) => link_changed::host(state, host, now, out),
         Event::PortOpened { port, status } => link_changed::opened(state, port, status, now, out),
-        Event::PortLost(port) => link_changed::lost(state, port, now, out),
+        // One that was attached anew meanwhile is another one.
+        Event::PortLost { port, edition } if senses.packets.is_current(port, edition) => {
+            link_changed::lost(state, port, now, out);
+        }
+        Event::PortLost { .. } => {}
         Event::NeighbourNeeded { port, address } => {
             link_changed::needed(state, port, address, out);
         }

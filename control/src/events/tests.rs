@@ -48,6 +48,10 @@ impl Packets for Numbers {
         4096
     }
 
+    fn is_current(&self, _: PortId, edition: u64) -> bool {
+        edition == 1
+    }
+
     fn buffers(&self, _: PortId) -> Option<Buffers> {
         None
     }

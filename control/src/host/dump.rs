@@ -51,6 +51,7 @@ fn link(message: &LinkMessage) -> Option<Link> {
     Some(Link {
         queues: receive_queues(&name),
         vlans: false,
+        generation: 0,
         name,
         mac: mac.filter(|_| ethernet),
         mtu,

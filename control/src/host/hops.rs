@@ -101,6 +101,7 @@ mod tests {
             controller: None,
             queues: 1,
             vlans: false,
+            generation: 0,
             loopback: false,
             up: true,
             carrier: true,

@@ -22,6 +22,9 @@ pub struct HostState {
 pub struct Link {
     /// Its name.
     pub name: String,
+    /// Which interface this is of those that were seen with its index: one may be removed and another
+    /// one made, or come from another namespace, with the same index and name.
+    pub generation: u64,
     /// Its Ethernet address; `None` for interfaces that are not Ethernet.
     pub mac: Option<Mac>,
     /// Largest IP packet in bytes.

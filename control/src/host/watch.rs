@@ -4,9 +4,10 @@ use super::{HostState, dump};
 use dataplane::io::receive_queues;
 use futures_util::StreamExt;
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
-use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::neighbour::{NeighbourFlags, NeighbourState};
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::{Handle, MulticastGroup, new_multicast_connection};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,16 +51,27 @@ pub enum HostError {
 }
 
 /// What has to be asked for anew.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Default)]
 struct Stale {
     links: bool,
+    /// Indices of interfaces that were removed; they may be in use again.
+    removed: BTreeSet<u32>,
     addresses: bool,
     routes: bool,
     neighbours: bool,
 }
 
 impl Stale {
-    const ALL: Self = Self { links: true, addresses: true, routes: true, neighbours: true };
+    /// Everything.
+    fn all() -> Self {
+        let mut stale = Self::default();
+        stale.mark_all();
+        stale
+    }
+
+    fn mark_all(&mut self) {
+        (self.links, self.addresses, self.routes, self.neighbours) = (true, true, true, true);
+    }
 }
 
 /// A picture of the host that stays up to date.
@@ -81,7 +93,7 @@ impl Watch {
         let (connection, handle, messages) = new_multicast_connection(&GROUPS)?;
         tokio::spawn(connection);
         let mut first = HostState::default();
-        take(&handle, Stale::ALL, &mut first).await?;
+        take(&handle, &Stale::all(), &mut first).await?;
         let (publish, state) = watch::channel(Arc::new(first));
         let (wanted, asked) = mpsc::channel(WANTED);
         let task = tokio::spawn(keep(handle, messages, publish, asked, stop));
@@ -96,7 +108,7 @@ impl Watch {
         let (connection, handle, _) = rtnetlink::new_connection()?;
         tokio::spawn(connection);
         let mut state = HostState::default();
-        take(&handle, Stale::ALL, &mut state).await?;
+        take(&handle, &Stale::all(), &mut state).await?;
         Ok(state)
     }
 
@@ -137,18 +149,20 @@ async fn keep(
     let mut refresh = tokio::time::interval(REFRESH);
     refresh.tick().await;
     let mut queues = tokio::time::interval(QUEUES);
+    let mut generation = 0;
     loop {
         let mut stale = Stale::default();
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
             message = messages.next() => mark(&message.ok_or(HostError::Ended)?, &mut stale),
-            _ = refresh.tick() => stale = Stale::ALL,
+            _ = refresh.tick() => stale = Stale::all(),
             _ = queues.tick() => stale.links = other_queues(&publish.borrow()),
             Some((link, address)) = asked.recv() => ask(&handle, link, address).await,
         }
         if gather(&mut messages, &mut stale).await? {
             let mut next = HostState::clone(&publish.borrow());
-            take(&handle, stale, &mut next).await?;
+            take(&handle, &stale, &mut next).await?;
+            number(&mut next, &publish.borrow(), &stale.removed, &mut generation);
             publish.send_if_modified(|state| {
                 let differs = **state != next;
                 if differs {
@@ -186,8 +200,15 @@ fn mark(message: &NetlinkMessage<RouteNetlinkMessage>, stale: &mut Stale) {
     match &message.payload {
         NetlinkPayload::InnerMessage(inner) => match inner {
             // A link that comes or goes brings or takes its addresses and routes.
-            RouteNetlinkMessage::NewLink(_) | RouteNetlinkMessage::DelLink(_) => {
-                *stale = Stale::ALL;
+            RouteNetlinkMessage::DelLink(link) => {
+                // Bridges tell in this way, too, that one of their ports has left.
+                if link.header.interface_family == AddressFamily::Unspec {
+                    stale.removed.insert(link.header.index);
+                }
+                stale.mark_all();
+            }
+            RouteNetlinkMessage::NewLink(_) => {
+                stale.mark_all();
             }
             RouteNetlinkMessage::NewAddress(_) | RouteNetlinkMessage::DelAddress(_) => {
                 stale.addresses = true;
@@ -202,11 +223,25 @@ fn mark(message: &NetlinkMessage<RouteNetlinkMessage>, stale: &mut Stale) {
             _ => {}
         },
         // The socket overflowed (ENOBUFS): anything may have been missed.
-        _ => *stale = Stale::ALL,
+        _ => stale.mark_all(),
     }
 }
 
-async fn take(handle: &Handle, stale: Stale, state: &mut HostState) -> Result<(), HostError> {
+/// Gives every interface that was not there before the next generation. Others keep theirs.
+fn number(next: &mut HostState, before: &HostState, removed: &BTreeSet<u32>, last: &mut u64) {
+    for (index, link) in &mut next.links {
+        let same = before.links.get(index).filter(|_| !removed.contains(index));
+        link.generation = same.map_or_else(
+            || {
+                *last += 1;
+                *last
+            },
+            |same| same.generation,
+        );
+    }
+}
+
+async fn take(handle: &Handle, stale: &Stale, state: &mut HostState) -> Result<(), HostError> {
     if stale.links {
         state.links = dump::links(handle).await?;
     }

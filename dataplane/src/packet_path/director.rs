@@ -74,6 +74,8 @@ pub enum Notice {
     PortLost {
         /// Which.
         port: PortId,
+        /// Of which attachment: the port may have been attached anew meanwhile.
+        edition: u64,
     },
 }
 
@@ -240,8 +242,8 @@ impl Director {
     }
 
     /// Tells control something, unless it is too busy to hear.
-    pub(super) fn notify(&self, notice: Notice) {
-        let _ = self.notices.try_send(notice);
+    pub(super) fn notify(&self, notice: Notice) -> bool {
+        self.notices.try_send(notice).is_ok()
     }
 
     /// Tells control something that it has to hear, and waits for that.

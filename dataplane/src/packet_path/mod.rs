@@ -233,9 +233,9 @@ impl PacketPath {
         self.director.end(slot, now)
     }
 
-    /// Tells control something.
-    pub fn tell(&self, notice: Notice) {
-        self.director.notify(notice);
+    /// Tells control something. `false` when it is too busy to hear.
+    pub fn tell(&self, notice: Notice) -> bool {
+        self.director.notify(notice)
     }
 
     fn count_drop(&self, reason: DropReason) {

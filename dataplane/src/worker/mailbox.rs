@@ -14,8 +14,8 @@ use std::sync::{Mutex, PoisonError};
 
 /// What a worker is told.
 pub(super) enum Command {
-    /// Serve this queue.
-    Attach(PortId, Box<Port>),
+    /// Serve this queue, by this attachment's number.
+    Attach(PortId, u64, Box<Port>),
     /// Close this queue and say so.
     Detach(PortId, SyncSender<()>),
     /// End these connections.
@@ -29,7 +29,7 @@ pub(super) enum Command {
 impl fmt::Debug for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Attach(id, _) => write!(f, "Attach({id:?})"),
+            Self::Attach(id, ..) => write!(f, "Attach({id:?})"),
             Self::Detach(id, _) => write!(f, "Detach({id:?})"),
             Self::End(slots) => write!(f, "End({})", slots.len()),
             Self::Doom(slots) => write!(f, "Doom({})", slots.len()),

@@ -22,8 +22,9 @@ use crate::tick::Tick;
 use mailbox::{Command, Mailbox};
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use turn::Worker;
@@ -41,8 +42,17 @@ pub struct Dataplane {
     director: Arc<Director>,
     workers: Vec<Running>,
     adopter: Mutex<Adopter>,
-    /// Packet memory of each port that has some.
-    shares: Mutex<BTreeMap<PortId, Shares>>,
+    attached: Mutex<BTreeMap<PortId, Attached>>,
+    /// Attachments so far.
+    editions: AtomicU64,
+}
+
+/// A port that the workers serve.
+#[derive(Debug)]
+struct Attached {
+    edition: u64,
+    /// Its packet memory, where there is such a thing.
+    shares: Option<Shares>,
 }
 
 #[derive(Debug)]
@@ -83,8 +93,9 @@ impl Dataplane {
                 })?;
             workers.push(Running { mailbox, thread: Mutex::new(Some(thread)) });
         }
+        let (attached, editions) = (Mutex::default(), AtomicU64::default());
         let adopter = Mutex::new(Adopter::new(Arc::clone(&director), workers.len()));
-        Ok((Self { director, workers, adopter, shares: Mutex::default() }, wants))
+        Ok((Self { director, workers, adopter, attached, editions }, wants))
     }
 
     /// The state that all workers share.
@@ -104,11 +115,10 @@ impl Dataplane {
             all.extend(more);
             all
         });
-        if let Some(shares) = shares {
-            self.shares.lock().unwrap_or_else(PoisonError::into_inner).insert(id, shares);
-        }
+        let edition = self.editions.fetch_add(1, Ordering::Relaxed);
+        self.attached().insert(id, Attached { edition, shares });
         for (worker, port) in self.workers.iter().zip(ports) {
-            worker.mailbox.send(Command::Attach(id, Box::new(port)));
+            worker.mailbox.send(Command::Attach(id, edition, Box::new(port)));
         }
     }
 
@@ -121,13 +131,23 @@ impl Dataplane {
             // A worker takes commands after every batch.
             let _ = closed.recv_timeout(DETACH_PATIENCE);
         }
-        self.shares.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        self.attached().remove(&id);
+    }
+
+    /// Whether this attachment of a port is the one in use: what is said about an older one is no
+    /// news.
+    pub fn is_current(&self, id: PortId, edition: u64) -> bool {
+        self.attached().get(&id).is_some_and(|attached| attached.edition == edition)
     }
 
     /// The packet memory of a port, where there is such a thing.
     pub fn buffers(&self, id: PortId) -> Option<Buffers> {
-        let shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned();
+        let shares = self.attached().get(&id)?.shares.clone();
         shares.map(|shares| shares.count())
+    }
+
+    fn attached(&self) -> MutexGuard<'_, BTreeMap<PortId, Attached>> {
+        self.attached.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Publishes services; see [`Director::publish`].

@@ -25,6 +25,8 @@ pub const MOST_PORTS: usize = 64;
 #[derive(Default)]
 struct Ports {
     ids: Vec<PortId>,
+    /// Which attachment of its port each is.
+    editions: Vec<u64>,
     receivers: Vec<Box<dyn Receive>>,
     transmitters: Vec<Box<dyn Transmit>>,
     hosts: Vec<(Box<dyn Transmit>, bool)>,
@@ -33,11 +35,12 @@ struct Ports {
 }
 
 impl Ports {
-    fn add(&mut self, id: PortId, port: Port, waiting: &Waiting) {
+    fn add(&mut self, id: PortId, edition: u64, port: Port, waiting: &Waiting) {
         self.remove(id, waiting);
         if self.ids.len() < MOST_PORTS {
             waiting.add(id, port.receive.as_ref());
             self.ids.push(id);
+            self.editions.push(edition);
             self.ready.push(true);
             self.receivers.push(port.receive);
             self.transmitters.push(port.transmit);
@@ -48,6 +51,7 @@ impl Ports {
     fn remove(&mut self, id: PortId, waiting: &Waiting) {
         if let Some(index) = self.position(id) {
             self.ids.remove(index);
+            self.editions.remove(index);
             self.ready.remove(index);
             waiting.remove(self.receivers[index].as_ref());
             drop(self.receivers.remove(index));
@@ -92,6 +96,9 @@ pub(super) struct Worker {
     mailbox: Arc<Mailbox>,
     ports: Ports,
     waiting: Waiting,
+    /// Ports that were lost and of which control does not know yet. Control is told again with every
+    /// turn until its channel has room.
+    lost: Vec<(PortId, u64)>,
     turns: u32,
 }
 
@@ -100,7 +107,7 @@ impl Worker {
     /// When the process has no descriptor left.
     pub fn new(path: PacketPath, mailbox: Arc<Mailbox>) -> std::io::Result<Self> {
         let waiting = Waiting::new(&mailbox)?;
-        Ok(Self { path, mailbox, ports: Ports::default(), waiting, turns: 0 })
+        Ok(Self { path, mailbox, ports: Ports::default(), waiting, lost: Vec::new(), turns: 0 })
     }
 
     /// Turns until told to stop.
@@ -120,7 +127,9 @@ impl Worker {
     fn obey(&mut self) -> bool {
         for command in self.mailbox.take() {
             match command {
-                Command::Attach(id, port) => self.ports.add(id, *port, &self.waiting),
+                Command::Attach(id, edition, port) => {
+                    self.ports.add(id, edition, *port, &self.waiting);
+                }
                 Command::Detach(id, done) => {
                     self.ports.remove(id, &self.waiting);
                     // Control may have lost its patience.
@@ -166,7 +175,7 @@ impl Worker {
                 }
                 Err(error) => {
                     tracing::warn!(port = ?self.ports.ids.get(index), %error, "port lost");
-                    lost = self.ports.ids.get(index).copied();
+                    lost = Some(index);
                 }
             }
         }
@@ -179,11 +188,22 @@ impl Worker {
         }
         busy |= self.path.expire(view);
         self.send_outbox();
-        if let Some(id) = lost {
-            self.ports.remove(id, &self.waiting);
-            self.path.tell(Notice::PortLost { port: id });
+        if let Some(index) = lost {
+            self.lose(index);
         }
+        let Self { lost, path, .. } = self;
+        lost.retain(|(port, edition)| {
+            !path.tell(Notice::PortLost { port: *port, edition: *edition })
+        });
         busy
+    }
+
+    /// Closes a port that failed. Others that failed in the same turn fail in the next one.
+    fn lose(&mut self, index: usize) {
+        let port = self.ports.ids.get(index).zip(self.ports.editions.get(index));
+        let Some((id, edition)) = port.map(|(id, edition)| (*id, *edition)) else { return };
+        self.ports.remove(id, &self.waiting);
+        self.lost.push((id, edition));
     }
 
     /// Receives a batch from one port, judges it and sends it on.

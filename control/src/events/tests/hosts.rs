@@ -13,6 +13,7 @@ fn host(links: &[(u32, &str)]) -> Arc<HostState> {
         controller: None,
         queues: 1,
         vlans: false,
+        generation: 0,
         loopback: false,
         up: true,
         carrier: true,
@@ -58,7 +59,10 @@ fn a_lost_port_is_tried_again() {
     let mut director = Director::new(Some(web(&[1])));
     director.happen(Event::HostChanged(host(&[(2, "eth0")])));
     director.happen(works(PortId(0)));
-    director.happen(Event::PortLost(PortId(0)));
+    director.happen(Event::PortLost { port: PortId(0), edition: 0 });
+    let place = director.state.ports.get(PortId(0)).expect("a port");
+    assert!(matches!(place.status, PortStatus::Attached { .. }), "an older one was lost");
+    director.happen(Event::PortLost { port: PortId(0), edition: 1 });
     attached(&mut director);
     director.pass(30);
     assert_eq!(attached(&mut director).len(), 1);

@@ -147,3 +147,33 @@ fn a_flood_of_changes_ends_in_the_right_picture() {
         stop.cancel();
     });
 }
+
+#[test]
+fn an_interface_made_anew_with_the_same_index_and_name_is_another_one() {
+    apart(|| async {
+        let make = || run("ip link add va index 77 type veth peer name vb index 78");
+        make();
+        let stop = CancellationToken::new();
+        let (mut watch, task) = Watch::start(stop.clone()).await.expect("starts");
+        let generation = |state: &HostState| state.links.get(&77).map(|link| link.generation);
+        let mut before = generation(&watch.state()).expect("in the first picture");
+        for _ in 0..3 {
+            run("ip link del va");
+            make();
+            let after = until(&mut watch, |state| {
+                generation(state).is_some_and(|generation| generation > before)
+            });
+            before = generation(&*after.await).expect("there");
+        }
+        // Neither another name nor a bridge that it joins and leaves makes it another one.
+        run("ip link set va name vc");
+        run("ip link add name br0 type bridge");
+        run("ip link set vc master br0");
+        run("ip link set vc nomaster");
+        run("ip link set vc mtu 1400");
+        let last = until(&mut watch, |state| named(state, "vc").is_some_and(|vc| vc.mtu == 1400));
+        assert_eq!(generation(&*last.await), Some(before));
+        stop.cancel();
+        task.await.expect("joined").expect("in order");
+    });
+}

@@ -35,10 +35,12 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 /// Most addresses, endpoints, prefixes, and Ethernet addresses that can be steered. Rules beyond
 /// them are refused as a whole.
-const ADDRESSES: u32 = 1 << 17;
+pub const ADDRESSES: u32 = 1 << 17;
 const ENDPOINTS: u32 = 1 << 18;
-const PREFIXES: u32 = 1 << 12;
-const MACS: u32 = 1 << 10;
+/// Most networks in mark rules.
+pub const PREFIXES: u32 = 1 << 12;
+/// Most Ethernet addresses, with their interfaces.
+pub const MACS: u32 = 1 << 10;
 
 /// The maps and programs that all attached interfaces share.
 #[derive(Debug)]
@@ -266,6 +268,16 @@ impl Steering {
         let life = Arc::new(Life { ingress, _map: map, _sockets: sockets });
         *kept = Some(Arc::clone(&life));
         Ok(life)
+    }
+}
+
+impl SteeringRules {
+    /// Whether there is room for these rules.
+    ///
+    /// # Errors
+    /// What there are too many of.
+    pub fn fit(&self) -> Result<(), BpfError> {
+        check_room(&Tables::from(self))
     }
 }
 

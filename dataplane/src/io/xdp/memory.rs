@@ -349,8 +349,7 @@ mod tests {
             }
         }
         one.pool().retire(3, now);
-        let mut shares =
-            Shares::new([1, 2].map(|owner| (Arc::clone(&one), owner)).into_iter());
+        let mut shares = Shares::new([1, 2].map(|owner| (Arc::clone(&one), owner)).into_iter());
         let free = CHUNKS - 60;
         assert_eq!(shares.count(), Buffers { held: 30, free, resting: 30, all: CHUNKS });
         other.pool().take(1).unwrap();

@@ -1,0 +1,193 @@
+//! Interfaces that change while they carry traffic: another name, another MTU, another number of
+//! queues, gone and made anew. The service works afterwards each time, by XDP sockets and by the
+//! packet ring, and no frame buffer is lost on the way.
+
+use super::*;
+use serde_json::Value;
+
+const URL: &str = "http://198.51.100.10/bytes/100000";
+
+/// A site with one more interface outside, `many`, which has four queues; `far` is the client's end.
+struct Scene {
+    site: Site,
+    _servers: Vec<Backend>,
+    director: Director,
+    backend: &'static str,
+}
+
+/// Makes the pair of interfaces, each using one queue: a driver takes an XDP program when the other
+/// end sends by no more queues than it receives by.
+fn cable(site: &Site) -> Result<()> {
+    let (near, far) = (&site.director, &site.client);
+    let queues = "numtxqueues 4 numrxqueues 4";
+    let peer = far.namespace();
+    run(near, &format!("ip link add many {queues} type veth peer name far {queues} netns {peer}"))?;
+    run(far, "ethtool -L far rx 1 tx 1")?;
+    run(near, "ethtool -L many rx 1 tx 1")?;
+    near.add_address("many", "198.51.100.254/24")?;
+    far.add_address("far", "198.51.100.1/24")?;
+    run(near, "ip link set dev many up")?;
+    run(far, "ip link set dev far up")
+}
+
+impl Scene {
+    fn new(name: &str, backend: &'static str) -> Result<Self> {
+        let site = Site::new(name, 2, 0)?;
+        let servers = site.reals.iter().map(|real| Backend::http(real, "[::]:80"));
+        let servers = servers.collect::<Result<_>>()?;
+        cable(&site)?;
+        let reals = ["10.0.0.11:80", "10.0.0.12:80"];
+        let services = service("web", "198.51.100.10:80", "tcp", "nat", &reals);
+        // The third is a name that one of them will have.
+        let interfaces = super::interfaces(&["many", "eth1", "outside"]).replace("xdp", backend);
+        let config = interfaces + &services;
+        let director = Director::start(&site.director, Path::new(BINARY), Some(&config))?;
+        let scene = Self { site, _servers: servers, director, backend };
+        scene.is_attached("many")?;
+        scene.is_attached("eth1")?;
+        scene.works()?;
+        Ok(scene)
+    }
+
+    fn is_attached(&self, name: &str) -> Result<()> {
+        let words = if self.backend == "xdp" { "XDP sockets" } else { "packet ring" };
+        shown(&self.director, name, &[words]).map(drop)
+    }
+
+    /// The service answers, soon.
+    fn works(&self) -> Result<()> {
+        wait::until_ok("the service to answer", LIMIT, || {
+            // Many connections, so that every queue has some.
+            for _ in 0..16 {
+                let curl = ["curl", "-sS", "--max-time", "2", URL];
+                let body = self.site.client.run_ok(&curl)?;
+                ensure!(body.len() == 100_000, "{} bytes", body.len());
+            }
+            Ok(())
+        })
+    }
+
+    fn load(&self, duration: &str) -> Result<Process> {
+        let wrk = ["wrk", "-t1", "-c10", duration, "--timeout", "10s", URL];
+        self.site.client.spawn(harness::host::command(&wrk)?)
+    }
+
+    fn interfaces(&self) -> Result<Vec<Value>> {
+        let json = self.director.viaduct(&["show", "interfaces", "--json"])?;
+        serde_json::from_str::<Value>(&json)?.as_array().cloned().context("a list")
+    }
+
+    /// All buffers are accounted for: each queue has its 2,048, the rest is free.
+    fn no_buffer_is_lost(&self, queues: u64) -> Result<()> {
+        if self.backend != "xdp" {
+            let any = self.interfaces()?.iter().any(|interface| !interface["buffers"].is_null());
+            ensure!(!any, "a packet ring has no such buffers");
+            return Ok(());
+        }
+        wait::until_ok("all buffers to be accounted for", LIMIT, || {
+            let interfaces = self.interfaces()?;
+            let counts: Vec<_> =
+                interfaces.iter().map(|i| &i["buffers"]).filter(|b| b.is_object()).collect();
+            let number = |of: &Value, name: &str| of[name].as_u64().context("a number");
+            let mut held = 0;
+            for count in &counts {
+                held += number(count, "held")?;
+            }
+            let last = counts.last().context("buffers of an interface")?;
+            let (free, all) = (number(last, "free")?, number(last, "all")?);
+            ensure!(number(last, "resting")? == 0, "{counts:?}");
+            ensure!(held == queues * 2048 && free + held == all, "{queues} queues: {counts:?}");
+            Ok(())
+        })
+    }
+}
+
+fn are_followed(name: &str, backend: &'static str) -> Result<()> {
+    let scene = Scene::new(name, backend)?;
+    let Scene { site, director, .. } = &scene;
+    let (near, far) = (&site.director, &site.client);
+    scene.no_buffer_is_lost(2)?;
+
+    // Under load, by kept connections, none of which may break.
+    let load = scene.load("-d6s")?;
+    for mtu in [3000, 1500] {
+        near.set_mtu("many", mtu)?;
+        if mtu == 1500 || backend == "ring" {
+            scene.is_attached("many")?;
+        } else {
+            shown(director, "many", &["packet ring", "MTU 3000 is more than the 1774"])?;
+        }
+        scene.works()?;
+    }
+    run(near, "ethtool -L many rx 4 tx 4")?;
+    run(far, "ethtool -L far rx 4 tx 4")?;
+    if backend == "xdp" {
+        shown(director, "many", &["XDP sockets", "4 queues"])?;
+    }
+    scene.works()?;
+    let report = load.finish(Duration::from_secs(30))?.ok()?;
+    ensure!(!report.contains("Socket errors"), "{report}");
+    scene.no_buffer_is_lost(5)?;
+
+    // Another name, which is configured, and back.
+    for (from, to) in [("many", "outside"), ("outside", "many")] {
+        run(near, &format!("ip link set dev {from} name {to}"))?;
+        scene.is_attached(to)?;
+        shown(director, from, &["missing"])?;
+        scene.works()?;
+    }
+    // A name that is not: it is nobody's interface then.
+    run(near, "ip link set dev many name stranger")?;
+    shown(director, "many", &["missing"])?;
+    run(near, "ip link set dev stranger name many")?;
+    scene.is_attached("many")?;
+    scene.works()?;
+    scene.no_buffer_is_lost(5)
+}
+
+fn may_be_made_anew(name: &str, backend: &'static str) -> Result<()> {
+    let scene = Scene::new(name, backend)?;
+    let (near, far) = (&scene.site.director, &scene.site.client);
+    let load = scene.load("-d4s")?;
+    for _ in 0..3 {
+        run(near, "ip link del dev many")?;
+        cable(&scene.site)?;
+        scene.is_attached("many")?;
+        scene.works()?;
+    }
+    // Away and back, with the same name, index and everything.
+    let elsewhere = scene.site.router.namespace();
+    let index = near.run_ok(&["cat", "/sys/class/net/many/ifindex"])?;
+    run(near, &format!("ip link set dev many netns {elsewhere}"))?;
+    run(&scene.site.router, &format!("ip link set dev many netns {}", near.namespace()))?;
+    assert_eq!(near.run_ok(&["cat", "/sys/class/net/many/ifindex"])?, index);
+    near.add_address("many", "198.51.100.254/24")?;
+    run(near, "ip link set dev many up")?;
+    scene.works()?;
+    scene.is_attached("many")?;
+    // What wrk says about connections whose packets were lost for a while is not of interest.
+    load.finish(Duration::from_secs(30))?;
+    run(far, "ip link del dev far")?;
+    shown(&scene.director, "many", &["missing"])?;
+    scene.no_buffer_is_lost(1)
+}
+
+#[test]
+fn changed_interfaces_are_followed() -> Result<()> {
+    are_followed("xdpchanges", "xdp")
+}
+
+#[test]
+fn changed_interfaces_are_followed_by_the_packet_ring() -> Result<()> {
+    are_followed("ringchanges", "ring")
+}
+
+#[test]
+fn interfaces_may_be_made_anew() -> Result<()> {
+    may_be_made_anew("xdpanew", "xdp")
+}
+
+#[test]
+fn interfaces_may_be_made_anew_under_the_packet_ring() -> Result<()> {
+    may_be_made_anew("ringanew", "ring")
+}
