@@ -21,9 +21,11 @@ fn cable(site: &Site) -> Result<()> {
     let (near, far) = (&site.director, &site.client);
     let queues = "numtxqueues 4 numrxqueues 4";
     let peer = far.namespace();
-    run(near, &format!("ip link add many {queues} type veth peer name far {queues} netns {peer}"))?;
+    // With a name that is nobody's at first, or the director would be quicker.
+    run(near, &format!("ip link add new {queues} type veth peer name far {queues} netns {peer}"))?;
     run(far, "ethtool -L far rx 1 tx 1")?;
-    run(near, "ethtool -L many rx 1 tx 1")?;
+    run(near, "ethtool -L new rx 1 tx 1")?;
+    run(near, "ip link set dev new name many")?;
     near.add_address("many", "198.51.100.254/24")?;
     far.add_address("far", "198.51.100.1/24")?;
     run(near, "ip link set dev many up")?;
@@ -45,7 +47,7 @@ impl Scene {
         let scene = Self { site, _servers: servers, director, backend };
         scene.is_attached("many")?;
         scene.is_attached("eth1")?;
-        scene.works()?;
+        scene.works("the start")?;
         Ok(scene)
     }
 
@@ -55,15 +57,19 @@ impl Scene {
     }
 
     /// The service answers, soon.
-    fn works(&self) -> Result<()> {
+    fn works(&self, after: &str) -> Result<()> {
         wait::until_ok("the service to answer", LIMIT, || {
             // Many connections, so that every queue has some.
-            for _ in 0..16 {
+            for _ in 0..8 {
                 let curl = ["curl", "-sS", "--max-time", "2", URL];
                 let body = self.site.client.run_ok(&curl)?;
                 ensure!(body.len() == 100_000, "{} bytes", body.len());
             }
             Ok(())
+        })
+        .with_context(|| {
+            let said = ["interfaces", "drops"].map(|what| self.director.viaduct(&["show", what]));
+            format!("after {after}; {said:?}")
         })
     }
 
@@ -109,7 +115,7 @@ fn are_followed(name: &str, backend: &'static str) -> Result<()> {
     scene.no_buffer_is_lost(2)?;
 
     // Under load, by kept connections, none of which may break.
-    let load = scene.load("-d6s")?;
+    let load = scene.load("-d5s")?;
     for mtu in [3000, 1500] {
         near.set_mtu("many", mtu)?;
         if mtu == 1500 || backend == "ring" {
@@ -117,14 +123,14 @@ fn are_followed(name: &str, backend: &'static str) -> Result<()> {
         } else {
             shown(director, "many", &["packet ring", "MTU 3000 is more than the 1774"])?;
         }
-        scene.works()?;
+        scene.works(&format!("an MTU of {mtu}"))?;
     }
     run(near, "ethtool -L many rx 4 tx 4")?;
     run(far, "ethtool -L far rx 4 tx 4")?;
     if backend == "xdp" {
         shown(director, "many", &["XDP sockets", "4 queues"])?;
     }
-    scene.works()?;
+    scene.works("more queues")?;
     let report = load.finish(Duration::from_secs(30))?.ok()?;
     ensure!(!report.contains("Socket errors"), "{report}");
     scene.no_buffer_is_lost(5)?;
@@ -134,26 +140,26 @@ fn are_followed(name: &str, backend: &'static str) -> Result<()> {
         run(near, &format!("ip link set dev {from} name {to}"))?;
         scene.is_attached(to)?;
         shown(director, from, &["missing"])?;
-        scene.works()?;
+        scene.works("another name")?;
     }
     // A name that is not: it is nobody's interface then.
     run(near, "ip link set dev many name stranger")?;
     shown(director, "many", &["missing"])?;
     run(near, "ip link set dev stranger name many")?;
     scene.is_attached("many")?;
-    scene.works()?;
+    scene.works("the old name again")?;
     scene.no_buffer_is_lost(5)
 }
 
 fn may_be_made_anew(name: &str, backend: &'static str) -> Result<()> {
     let scene = Scene::new(name, backend)?;
     let (near, far) = (&scene.site.director, &scene.site.client);
-    let load = scene.load("-d4s")?;
-    for _ in 0..3 {
+    let load = scene.load("-d2s")?;
+    for _ in 0..2 {
         run(near, "ip link del dev many")?;
         cable(&scene.site)?;
         scene.is_attached("many")?;
-        scene.works()?;
+        scene.works("it was made anew")?;
     }
     // Away and back, with the same name, index and everything.
     let elsewhere = scene.site.router.namespace();
@@ -163,7 +169,7 @@ fn may_be_made_anew(name: &str, backend: &'static str) -> Result<()> {
     assert_eq!(near.run_ok(&["cat", "/sys/class/net/many/ifindex"])?, index);
     near.add_address("many", "198.51.100.254/24")?;
     run(near, "ip link set dev many up")?;
-    scene.works()?;
+    scene.works("its journey")?;
     scene.is_attached("many")?;
     // What wrk says about connections whose packets were lost for a while is not of interest.
     load.finish(Duration::from_secs(30))?;
