@@ -14,7 +14,7 @@ use std::io;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Bytes of a chunk: one frame with what the kernel and the packet path keep free before it.
 pub const CHUNK: usize = 2048;
@@ -25,17 +25,16 @@ pub const KERNEL_HEADROOM: usize = 256;
 /// The longest frame, with its Ethernet header: interfaces with a larger MTU need another backend.
 pub const LONGEST: usize = CHUNK - KERNEL_HEADROOM;
 
-/// Chunks of one memory: 32 MiB, for the sockets of six queues. Further ones get a memory of their
-/// own.
+/// Chunks of one memory: 32 MiB.
 const CHUNKS: usize = 16_384;
 
-/// Chunks that have to be free for another socket: to fill its rings, and for what is on its way out
-/// by any of them.
-const ROOM: usize = 3 * ENTRIES as usize;
+/// Sockets that share one memory at most; further ones get a memory of their own. Two more could
+/// receive, but some chunks are on their way out by any of them.
+const SOCKETS: usize = CHUNKS / ENTRIES as usize - 2;
 
-/// How long the chunks of a closed socket are left alone: a network card may write into them until
-/// the kernel has taken its queue down, which it does a moment later.
-const REST: Duration = Duration::from_secs(2);
+/// Chunks that have to be free for another socket to begin with. It gets the rest when those of
+/// closed sockets have rested.
+const ENOUGH_TO_BEGIN: usize = 256;
 
 /// Nobody.
 const FREE: u16 = 0;
@@ -109,6 +108,7 @@ impl Shares {
 pub struct Pool {
     free: Vec<u32>,
     owner: Box<[u16]>,
+    /// Chunks of closed sockets, and until when they are left alone.
     resting: Vec<(Instant, Vec<u32>)>,
     /// Numbers of open sockets, and the one to try next.
     owners: BTreeSet<u16>,
@@ -173,7 +173,7 @@ impl Memory {
     pub fn has_room(&self) -> bool {
         let mut pool = self.pool();
         pool.wake(now());
-        pool.free() >= ROOM
+        pool.owners.len() < SOCKETS && pool.free() >= ENOUGH_TO_BEGIN
     }
 
     /// The frame at `address..address + length`, addresses counting from the start of the memory.
@@ -242,14 +242,16 @@ impl Pool {
 
     /// Chunks that have rested long enough are free.
     pub fn wake(&mut self, now: Instant) {
-        let rested = |since: &Instant| now.saturating_duration_since(*since) >= REST;
-        for (_, chunks) in self.resting.extract_if(.., |(since, _)| rested(since)) {
+        for (_, chunks) in self.resting.extract_if(.., |(until, _)| *until <= now) {
             self.free.extend(chunks);
         }
     }
 
     /// A free chunk for a socket.
     pub fn take(&mut self, owner: u16) -> Option<u64> {
+        if self.free.is_empty() && !self.resting.is_empty() {
+            self.wake(now());
+        }
         let chunk = self.free.pop()?;
         self.owner[chunk as usize] = owner;
         Some(u64::from(chunk) * CHUNK as u64)
@@ -273,8 +275,8 @@ impl Pool {
         }
     }
 
-    /// A socket is closed: its chunks rest, then they are free.
-    pub fn retire(&mut self, owner: u16, now: Instant) {
+    /// A socket is closed: its chunks rest until then, and are free from then on.
+    pub fn retire(&mut self, owner: u16, until: Instant) {
         self.owners.remove(&owner);
         let mut chunks = Vec::new();
         for (chunk, place) in self.owner.iter_mut().enumerate() {
@@ -283,7 +285,7 @@ impl Pool {
                 chunks.push(chunk as u32);
             }
         }
-        self.resting.push((now, chunks));
+        self.resting.push((until, chunks));
     }
 
     /// How many chunks are free.
@@ -296,6 +298,9 @@ impl Pool {
 #[allow(clippy::disallowed_methods)]
 mod tests {
     use super::*;
+    use std::time::Duration;
+
+    const REST: Duration = Duration::from_secs(20);
 
     #[test]
     fn no_chunk_is_lost_or_given_out_twice() {
@@ -315,15 +320,33 @@ mod tests {
         pool.give_back(taken[0] + 300, b);
         pool.give_back(taken[0] + 300, b);
         assert_eq!(pool.free(), 1, "once");
-        pool.retire(a, now);
+        pool.retire(a, now + REST);
         assert_eq!(pool.free(), 1, "chunks of a closed socket rest");
         pool.enroll(now + REST / 2);
         assert_eq!(pool.free(), 1);
         pool.enroll(now + REST);
         assert_eq!(pool.free(), CHUNKS - 99);
-        pool.retire(b, now + REST);
-        pool.enroll(now + REST * 2);
+        pool.retire(b, now);
+        while pool.take(a).is_some() {}
+        assert_eq!(pool.free() + pool.resting.len(), 0, "taken by whoever finds nothing else");
+        pool.retire(a, now);
+        pool.enroll(now);
         assert_eq!(pool.free(), CHUNKS);
+    }
+
+    #[test]
+    fn a_memory_is_for_so_many_sockets_also_while_chunks_of_closed_ones_rest() {
+        let memory = Memory::new().unwrap();
+        let now = Instant::now();
+        let all: Vec<u16> = (0..SOCKETS).map(|_| memory.pool().enroll(now)).collect();
+        assert!(!memory.has_room());
+        let half = CHUNKS / 2;
+        assert!((0..half).all(|_| memory.pool().take(all[0]).is_some()));
+        memory.pool().retire(all[0], now + REST);
+        assert!(memory.has_room());
+        assert!((0..half).all(|_| memory.pool().take(all[1]).is_some()));
+        assert!(!memory.has_room(), "nothing to begin with");
+        assert!(memory.pool().take(all[2]).is_none(), "they still rest");
     }
 
     #[test]
@@ -348,7 +371,7 @@ mod tests {
                 one.pool().take(owner).unwrap();
             }
         }
-        one.pool().retire(3, now);
+        one.pool().retire(3, now + REST);
         let mut shares = Shares::new([1, 2].map(|owner| (Arc::clone(&one), owner)).into_iter());
         let free = CHUNKS - 60;
         assert_eq!(shares.count(), Buffers { held: 30, free, resting: 30, all: CHUNKS });

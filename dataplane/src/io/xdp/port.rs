@@ -1,8 +1,8 @@
 //! XDP sockets as a worker's port.
 
-use super::memory::{LONGEST, Shares};
+use super::memory::{LONGEST, Memory, Pool, Shares};
 use super::rings::{Consumer, Producer};
-use super::socket::{ENTRIES, Rings, Socket, now};
+use super::socket::{ENTRIES, Rings, Socket};
 use crate::io::offload::{Workshop, finish_checksum, recognise};
 use crate::io::ring::RingReceive;
 use crate::io::{BATCH, Batch, Receive, Sent, Transmit};
@@ -12,8 +12,8 @@ use arrayvec::ArrayVec;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard};
 
 /// Every how many turns the packet socket comes first, so that a busy XDP socket does not starve it.
 const TAP_FIRST_EVERY: u32 = 16;
@@ -24,15 +24,8 @@ const ASK_EVERY: u32 = 256;
 /// Every how many empty turns the sockets are asked whether the interface is still there.
 const CHECK_EVERY: u32 = 64;
 
-/// The receiving half of one socket.
-pub struct Receiving {
-    socket: Arc<Socket>,
-    fill: Producer<u64>,
-    receive: Consumer<libc::xdp_desc>,
-}
-
-/// One queue's reception.
-struct Queue {
+/// The receiving half of one socket: one queue's reception.
+pub struct Queue {
     socket: Arc<Socket>,
     fill: Producer<u64>,
     receive: Consumer<libc::xdp_desc>,
@@ -44,10 +37,12 @@ struct Queue {
 }
 
 impl Queue {
-    fn new(Receiving { socket, fill, receive }: Receiving) -> Self {
+    fn new(socket: Arc<Socket>, fill: Producer<u64>, receive: Consumer<libc::xdp_desc>) -> Self {
         let held = ArrayVec::new();
         let mut queue = Self { socket, fill, receive, held, wanting: ENTRIES, lost: 0 };
-        queue.refill();
+        // When chunks are scarce, as those of closed sockets rest, others want some to begin, too.
+        let free = queue.socket.memory.pool().free();
+        queue.refill(free / 2);
         queue
     }
 
@@ -81,18 +76,15 @@ impl Queue {
                 self.wanting += 1;
             }
         }
-        self.refill();
+        self.refill(0);
     }
 
-    /// Makes up for chunks that went to transmitters.
-    fn refill(&mut self) {
+    /// Makes up for chunks that went to transmitters, and leaves so many free.
+    fn refill(&mut self, leave: usize) {
         if self.wanting > 0 {
             let mut pool = self.socket.memory.pool();
-            while self.wanting > 0 {
-                let Some(chunk) = pool.take(self.socket.owner) else {
-                    pool.wake(now());
-                    break;
-                };
+            while self.wanting > 0 && (leave == 0 || pool.free() > leave) {
+                let Some(chunk) = pool.take(self.socket.owner) else { break };
                 if !self.fill.push(chunk) {
                     pool.give_back(chunk, self.socket.owner);
                     break;
@@ -137,7 +129,7 @@ impl XdpReceive {
     /// # Errors
     /// When the process has no descriptor left.
     pub fn new(
-        sockets: Vec<Receiving>,
+        queues: Vec<Queue>,
         tap: RingReceive,
         port: PortId,
         unfinished: Option<usize>,
@@ -146,11 +138,10 @@ impl XdpReceive {
         let waiting = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let readable = || EpollEvent::new(EpollFlags::EPOLLIN, 0);
         waiting.add(tap.socket().as_fd(), readable())?;
-        for Receiving { socket, .. } in &sockets {
+        for Queue { socket, .. } in &queues {
             let descriptor: OwnedFd = socket.duplicate()?;
             waiting.add(descriptor.as_fd(), readable())?;
         }
-        let queues: Vec<Queue> = sockets.into_iter().map(Queue::new).collect();
         let (last, turns, asked, empty_turns) = (queues.len(), 0, 0, 0);
         Ok(Self {
             queues,
@@ -186,7 +177,7 @@ impl Receive for XdpReceive {
     fn receive<'r>(&'r mut self, batch: &mut Batch<'r>) -> io::Result<()> {
         self.release(0);
         // A queue whose chunks are all on their way out receives nothing that would remind of it.
-        self.queues.iter_mut().filter(|queue| queue.wanting > 0).for_each(Queue::refill);
+        self.queues.iter_mut().filter(|queue| queue.wanting > 0).for_each(|queue| queue.refill(0));
         self.turns = self.turns.wrapping_add(1);
         let count = self.queues.len();
         if !self.turns.is_multiple_of(TAP_FIRST_EVERY) {
@@ -268,21 +259,38 @@ impl XdpTransmit {
     }
 
     /// Takes back the chunks that have been sent.
-    fn reap(&mut self) {
-        let mut pool = self.socket.memory.pool();
+    fn reap(completion: &mut Consumer<u64>, pool: &mut Pool, owner: u16) {
         let mut any = false;
-        while let Some(address) = self.completion.pop() {
-            pool.give_back(address, self.socket.owner);
+        while let Some(address) = completion.pop() {
+            pool.give_back(address, owner);
             any = true;
         }
         if any {
-            self.completion.publish();
+            completion.publish();
         }
+    }
+}
+
+/// One batch on its way into the transmit ring, with the lock on the chunks taken once.
+struct Departure<'a> {
+    memory: &'a Memory,
+    pool: MutexGuard<'a, Pool>,
+    owner: u16,
+    transmit: &'a mut Producer<libc::xdp_desc>,
+    workshop: &'a mut Workshop,
+    longest: usize,
+    sent: Sent,
+}
+
+impl Departure<'_> {
+    /// Gives the lock back.
+    fn end(self) -> Sent {
+        self.sent
     }
 
     /// Sends a frame where it lies. False when it has to be copied.
-    fn send_in_place(&mut self, frame: &mut Frame<'_>, bit: u64, sent: &mut Sent) -> bool {
-        let Some(chunk) = self.socket.memory.chunk_of(frame) else { return false };
+    fn in_place(&mut self, frame: &mut Frame<'_>, bit: u64) -> bool {
+        let Some(chunk) = self.memory.chunk_of(frame) else { return false };
         if frame.offload.segmentation != Segmentation::None {
             return false;
         }
@@ -290,36 +298,35 @@ impl XdpTransmit {
         let address = chunk + frame.offset() as u64;
         let descriptor = libc::xdp_desc { addr: address, len: frame.len() as u32, options: 0 };
         if frame.len() > self.longest {
-            sent.refused |= bit;
+            self.sent.refused |= bit;
         } else if self.transmit.push(descriptor) {
-            self.socket.memory.pool().assign(chunk, self.socket.owner);
-            sent.kept |= bit;
+            self.pool.assign(chunk, self.owner);
+            self.sent.kept |= bit;
         } else {
-            sent.full |= bit;
+            self.sent.full |= bit;
         }
         true
     }
 
     /// Copies a frame, or the segments that it stands for.
-    fn send_copy(&mut self, frame: &mut Frame<'_>, bit: u64, sent: &mut Sent) {
-        let (socket, transmit, longest) = (&self.socket, &mut self.transmit, self.longest);
-        let understood = self.workshop.finished(frame, |bytes| {
-            if bytes.len() > longest {
+    fn copied(&mut self, frame: &mut Frame<'_>, bit: u64) {
+        let Self { memory, pool, owner, transmit, workshop, longest, sent } = self;
+        let understood = workshop.finished(frame, |bytes| {
+            if bytes.len() > *longest {
                 sent.refused |= bit;
                 return;
             }
-            let mut pool = socket.memory.pool();
-            let Some(chunk) = pool.take(socket.owner) else {
+            let Some(chunk) = pool.take(*owner) else {
                 sent.full |= bit;
                 return;
             };
             // SAFETY: the chunk was free and is this socket's now.
-            let stored = unsafe { socket.memory.store(chunk, bytes) };
+            let stored = unsafe { memory.store(chunk, bytes) };
             let pushed = stored.is_some_and(|addr| {
                 transmit.push(libc::xdp_desc { addr, len: bytes.len() as u32, options: 0 })
             });
             if !pushed {
-                pool.give_back(chunk, socket.owner);
+                pool.give_back(chunk, *owner);
                 sent.full |= bit;
             }
         });
@@ -331,14 +338,20 @@ impl XdpTransmit {
 
 impl Transmit for XdpTransmit {
     fn send(&mut self, frames: &mut [Frame<'_>], selected: u64) -> io::Result<Sent> {
-        let mut sent = Sent::default();
-        self.reap();
+        let Self { socket, transmit, completion, workshop, longest } = self;
+        let (memory, owner) = (&*socket.memory, socket.owner);
+        let mut pool = memory.pool();
+        Self::reap(completion, &mut pool, owner);
+        let (longest, sent) = (*longest, Sent::default());
+        let mut departure = Departure { memory, pool, owner, transmit, workshop, longest, sent };
         for (index, frame) in frames.iter_mut().enumerate().take(BATCH) {
             let bit = 1u64 << index;
-            if selected & bit != 0 && !self.send_in_place(frame, bit, &mut sent) {
-                self.send_copy(frame, bit, &mut sent);
+            if selected & bit != 0 && !departure.in_place(frame, bit) {
+                departure.copied(frame, bit);
             }
         }
+        // The lock goes before the system call.
+        let mut sent = departure.end();
         self.transmit.publish();
         // Its chunks stay with a socket whose interface is gone until it is closed.
         if self.socket.kick(&self.transmit).is_err() {
@@ -348,14 +361,15 @@ impl Transmit for XdpTransmit {
     }
 
     fn reclaim(&mut self) {
-        self.reap();
+        let mut pool = self.socket.memory.pool();
+        Self::reap(&mut self.completion, &mut pool, self.socket.owner);
     }
 }
 
 /// Takes a socket's rings apart.
-pub fn halves(socket: Socket, rings: Rings, mtu: usize) -> (Receiving, XdpTransmit) {
+pub fn halves(socket: Socket, rings: Rings, mtu: usize) -> (Queue, XdpTransmit) {
     let socket = Arc::new(socket);
     let Rings { fill, receive, transmit, completion } = rings;
     let transmit = XdpTransmit::new(Arc::clone(&socket), transmit, completion, mtu);
-    (Receiving { socket, fill, receive }, transmit)
+    (Queue::new(socket, fill, receive), transmit)
 }

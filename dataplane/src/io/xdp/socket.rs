@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Entries of each ring.
 pub const ENTRIES: u32 = 2048;
@@ -26,6 +26,12 @@ const SO_BUSY_POLL_BUDGET: c_int = 70;
 const BUSY_POLL: c_int = 20;
 const BUSY_POLL_FRAMES: c_int = 64;
 
+/// How long chunks of a closed socket are left alone: a network card may write into them until the
+/// kernel has taken its queue down, which it does a moment later; without one, some may be on their
+/// way out.
+const REST_OF_A_CARD: Duration = Duration::from_secs(2);
+const REST_OF_THE_KERNEL: Duration = Duration::from_millis(100);
+
 /// System calls made to send one batch, before what is left waits for the next turn.
 const KICKS: usize = 8;
 
@@ -42,6 +48,8 @@ pub struct Socket {
     pub unsent: AtomicBool,
     /// Whether system calls run the driver's polling.
     busily: bool,
+    /// How long its chunks are left alone once it is closed.
+    rest: Duration,
 }
 
 /// A socket's rings.
@@ -102,7 +110,12 @@ impl Socket {
         };
         let owner = memory.pool().enroll(now());
         let unsent = AtomicBool::new(false);
-        let socket = Self { descriptor: Some(descriptor), owner, memory, unsent, busily: false };
+        let rest = match mode {
+            Mode::ZeroCopy => REST_OF_A_CARD,
+            Mode::Copy => REST_OF_THE_KERNEL,
+        };
+        let descriptor = Some(descriptor);
+        let socket = Self { descriptor, owner, memory, unsent, busily: false, rest };
         Ok((socket, rings, mode))
     }
 
@@ -224,7 +237,7 @@ impl Drop for Socket {
     fn drop(&mut self) {
         // Closed first, as the kernel uses the chunks until then.
         drop(self.descriptor.take());
-        self.memory.pool().retire(self.owner, now());
+        self.memory.pool().retire(self.owner, now() + self.rest);
     }
 }
 
