@@ -2,7 +2,7 @@
 
 use crate::host::{HostState, Link};
 use crate::model::{AttachedBy, Document};
-use dataplane::table::PortId;
+use dataplane::table::{Mac, PortId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -29,6 +29,8 @@ pub struct Place {
     pub generation: u64,
     /// The backend that the document asks for.
     pub wanted: AttachedBy,
+    /// Its Ethernet address: drivers are told which frames are for it.
+    pub mac: Option<Mac>,
     /// Its MTU in bytes: buffers are made for it, so another one means opening it again.
     pub mtu: u32,
     /// Its receive queues, each of which may have a socket.
@@ -106,13 +108,10 @@ impl Ports {
                 changes.attach.push((id, port.name.clone(), port.wanted));
             }
         }
-        for (index, Wanted { name, generation, backend, mtu, queues, vlans, up }) in wanted {
+        for (index, wanted) in wanted {
             if !self.places.iter().flatten().any(|port| port.index == index) {
-                let status = PortStatus::Opening;
-                let (to, wanted) = (name.clone(), backend);
-                let place =
-                    Place { name: to, index, generation, wanted, mtu, queues, vlans, up, status };
-                changes.attach.push((self.take_free(place), name, backend));
+                let (name, backend) = (wanted.name.clone(), wanted.backend);
+                changes.attach.push((self.take_free(wanted.place(index)), name, backend));
             }
         }
         changes
@@ -188,6 +187,7 @@ struct Wanted {
     name: String,
     generation: u64,
     backend: AttachedBy,
+    mac: Option<Mac>,
     mtu: u32,
     queues: u32,
     vlans: bool,
@@ -198,15 +198,23 @@ impl Wanted {
     /// Whether a port is like that already.
     fn is(&self, port: &Place) -> bool {
         (&self.name, self.generation, self.backend) == (&port.name, port.generation, port.wanted)
-            && (self.mtu, self.queues, self.vlans) == (port.mtu, port.queues, port.vlans)
+            && (self.mac, self.mtu) == (port.mac, port.mtu)
+            && (self.queues, self.vlans) == (port.queues, port.vlans)
+    }
+
+    /// A port that is to be like that.
+    fn place(self, index: u32) -> Place {
+        let Self { name, generation, backend: wanted, mac, mtu, queues, vlans, up } = self;
+        let status = PortStatus::Opening;
+        Place { name, index, generation, wanted, mac, mtu, queues, vlans, up, status }
     }
 }
 
 /// The interfaces to attach, by index. A document that names none means every Ethernet interface.
 fn wanted(document: &Document, host: &HostState) -> BTreeMap<u32, Wanted> {
     let attached = |link: &Link, backend| {
-        let Link { generation, mtu, queues, vlans, up, .. } = *link;
-        Wanted { name: link.name.clone(), generation, backend, mtu, queues, vlans, up }
+        let Link { generation, mac, mtu, queues, vlans, up, .. } = *link;
+        Wanted { name: link.name.clone(), generation, backend, mac, mtu, queues, vlans, up }
     };
     if document.interfaces.is_empty() {
         let all = host.ethernet();
@@ -284,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interface_that_is_another_one_or_has_another_mtu_or_queues_or_vlans_is_opened_again() {
+    fn an_interface_that_is_another_one_or_has_another_mac_mtu_queues_or_vlans_is_opened_again() {
         let mut ports = Ports::default();
         let document = Document { interfaces: vec![interface("a")], ..Document::default() };
         let mut host = host(&[(2, "a")]);
@@ -294,6 +302,7 @@ mod tests {
             |link: &mut Link| link.queues = 4,
             |link: &mut Link| link.vlans = true,
             |link: &mut Link| link.generation = 1,
+            |link: &mut Link| link.mac = Some([4; 6]),
         ] {
             change(host.links.get_mut(&2).unwrap());
             let changes = ports.arrange(&document, &host, Duration::ZERO);

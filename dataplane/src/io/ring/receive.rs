@@ -100,6 +100,12 @@ impl RingReceive {
         })
     }
 
+    /// Whether a frame waits.
+    pub fn has_frames(&self) -> bool {
+        let slot = self.map.slot(self.next * self.slot_bytes);
+        slot.status(Ordering::Relaxed) & libc::TP_STATUS_USER != 0
+    }
+
     /// The socket, to start it and put filters on it.
     pub const fn socket(&self) -> &PacketSocket {
         &self.socket

@@ -180,7 +180,8 @@ impl Receive for XdpReceive {
         self.queues.iter_mut().filter(|queue| queue.wanting > 0).for_each(|queue| queue.refill(0));
         self.turns = self.turns.wrapping_add(1);
         let count = self.queues.len();
-        if !self.turns.is_multiple_of(TAP_FIRST_EVERY) {
+        let tap_first = self.turns.is_multiple_of(TAP_FIRST_EVERY) && self.tap.has_frames();
+        if !tap_first {
             for step in 1..=count {
                 let index = (self.last + step) % count;
                 let Some(queue) = self.queues.get_mut(index) else { continue };
