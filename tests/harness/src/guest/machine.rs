@@ -2,6 +2,7 @@
 
 use super::folder::Folder;
 use super::kernel::Kernel;
+use super::monitor::Monitor;
 use super::wire::{GUEST_END, TEST_END};
 use super::{Nic, Options};
 use crate::host::written_mac;
@@ -19,6 +20,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 const CONSOLE_TAIL: usize = 3000;
+const MONITOR: &str = "monitor";
 
 /// A running qemu. Dropping it kills the process and removes its folder.
 #[derive(Debug)]
@@ -100,6 +102,14 @@ impl Machine {
         bail!("qemu did not open its agent port within {patience:?}");
     }
 
+    /// The monitor of a machine that counts instructions.
+    ///
+    /// # Errors
+    /// qemu has ended.
+    pub fn monitor(&self) -> Result<Monitor> {
+        Monitor::connect(&self.folder.path().join(MONITOR))
+    }
+
     /// A sentence about this machine with the tail of its console and of qemu's own messages.
     pub fn describe(&self, what: &str) -> String {
         let state = if self.ended.load(Ordering::Acquire) { " (qemu has ended)" } else { "" };
@@ -154,10 +164,13 @@ fn command_line(
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", "qemu-system-x86_64"]);
     // Emulation only: hardware virtualisation is not there, or hangs, on many build machines.
-    command.args(["-accel", "tcg", "-cpu", "max", "-smp", "1", "-no-reboot"]);
+    command.args(["-accel", "tcg", "-cpu", "max", "-no-reboot"]);
+    command.arg("-smp").arg(options.processors.to_string());
     command.args(["-nodefaults", "-no-user-config", "-display", "none", "-nic", "none"]);
     if options.counts_instructions {
         command.args(["-icount", "shift=0,sleep=on"]);
+        let monitor = path_text(&folder.join(MONITOR))?;
+        command.arg("-qmp").arg(format!("unix:{monitor},server=on,wait=off"));
     }
     command.arg("-m").arg(options.memory.to_string());
     command.arg("-kernel").arg(&kernel.image).arg("-initrd").arg(initramfs);
@@ -170,9 +183,12 @@ fn command_line(
     command.args(["-device", "virtio-serial-pci"]);
     command.args(["-device", "virtserialport,chardev=agent,name=agent"]);
     for (index, (nic, mac)) in options.nics.iter().zip(macs).enumerate() {
-        command.arg("-netdev").arg(backend(index, nic)?);
+        command.arg("-netdev").arg(backend(index, nic, options.processors)?);
         let mac = written_mac(*mac);
         let mut device = format!("virtio-net-pci,netdev=n{index},mac={mac},romfile=");
+        if options.processors > 1 && matches!(nic, Nic::Tap(_)) {
+            device += ",mq=on";
+        }
         if options.dma {
             device += ",disable-legacy=on,iommu_platform=on";
         }
@@ -183,11 +199,13 @@ fn command_line(
     Ok(command)
 }
 
-fn backend(index: usize, nic: &Nic) -> Result<String> {
+fn backend(index: usize, nic: &Nic, processors: u32) -> Result<String> {
     Ok(match nic {
         Nic::Tap(name) if name.len() > 15 => bail!("interface name {name} is over 15 bytes"),
         Nic::Tap(name) => {
-            format!("tap,id=n{index},ifname={name},script=no,downscript=no,vhost=off")
+            let queues =
+                if processors > 1 { format!(",queues={processors}") } else { String::new() };
+            format!("tap,id=n{index},ifname={name},script=no,downscript=no,vhost=off{queues}")
         }
         Nic::Wire(folder) => {
             let local = path_text(&folder.join(GUEST_END))?;

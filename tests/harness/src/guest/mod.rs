@@ -16,6 +16,7 @@ mod cpio;
 mod folder;
 mod kernel;
 mod machine;
+mod monitor;
 mod viaduct;
 mod wire;
 
@@ -27,6 +28,7 @@ use crate::namespace::NAMED;
 use agent::Agent;
 use anyhow::{Context, Result, bail};
 use machine::Machine;
+use monitor::Monitor;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
@@ -118,7 +120,10 @@ pub struct Options {
     pub modules: Vec<&'static str>,
     /// Memory in MiB.
     pub memory: u32,
-    /// Whether the guest's clock counts instructions, one a nanosecond, instead of time.
+    /// Processors. Taps have as many queues.
+    pub processors: u32,
+    /// Whether the guest's clock counts instructions, one a nanosecond, while it is not idle, and
+    /// [`Guest::instructions`] tells them.
     pub counts_instructions: bool,
     /// How long booting may take before the guest counts as hung.
     pub boot_deadline: Duration,
@@ -138,6 +143,7 @@ impl Default for Options {
             dma: false,
             modules: IPVS.to_vec(),
             memory: 256,
+            processors: 1,
             counts_instructions: false,
             boot_deadline: Duration::from_secs(180),
             deadline: Duration::from_secs(180),
@@ -149,6 +155,8 @@ impl Default for Options {
 #[derive(Debug)]
 pub struct Guest {
     agent: Agent,
+    /// For those that count instructions.
+    monitor: Option<Monitor>,
     machine: Machine,
     macs: Vec<[u8; 6]>,
 }
@@ -168,7 +176,9 @@ impl Guest {
             .accept_agent(options.boot_deadline)
             .and_then(|stream| Agent::greet(stream, options.boot_deadline, options.deadline));
         let agent = agent.with_context(|| machine.describe("did not boot"))?;
-        let mut guest = Self { agent, machine, macs };
+        let counts = options.counts_instructions;
+        let monitor = counts.then(|| machine.monitor()).transpose()?;
+        let mut guest = Self { agent, monitor, machine, macs };
         guest.load_modules(&options.modules)?;
         Ok(guest)
     }
@@ -255,6 +265,15 @@ impl Guest {
     /// The Ethernet address of a network card, in the order of [`Options::nics`].
     pub fn mac(&self, nic: usize) -> [u8; 6] {
         self.macs[nic]
+    }
+
+    /// How many instructions the guest has executed since it was switched on, its kernel's and its
+    /// programs'. Nearly none while it is idle.
+    ///
+    /// # Errors
+    /// It does not count them, or is gone.
+    pub fn instructions(&mut self) -> Result<u64> {
+        self.monitor.as_mut().context("a guest that does not count instructions")?.instructions()
     }
 
     /// What the guest's kernel last said, for failure messages.
