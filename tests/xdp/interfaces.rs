@@ -4,8 +4,13 @@
 
 use super::*;
 use serde_json::Value;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 const URL: &str = "http://198.51.100.10/bytes/100000";
+
+/// Counts what the host sees of the datagrams for the VIP.
+const SEEN: &str = "table ip seen { chain pre { type filter hook prerouting priority -300; \
+                    ip daddr 198.51.100.10 udp dport 7 counter; }; }";
 
 /// A site with one more interface outside, `many`, which has four queues; `far` is the client's end.
 struct Scene {
@@ -37,9 +42,11 @@ impl Scene {
         let site = Site::new(name, 2, 0)?;
         let servers = site.reals.iter().map(|real| Backend::http(real, "[::]:80"));
         let servers = servers.collect::<Result<_>>()?;
+        echo_server(&site.reals[0], 7)?;
         cable(&site)?;
         let reals = ["10.0.0.11:80", "10.0.0.12:80"];
-        let services = service("web", "198.51.100.10:80", "tcp", "nat", &reals);
+        let services = service("web", "198.51.100.10:80", "tcp", "nat", &reals)
+            + &service("echo", "198.51.100.10:7", "udp", "nat", &["10.0.0.11:7"]);
         // The third is a name that one of them will have.
         let interfaces = super::interfaces(&["many", "eth1", "outside"]).replace("xdp", backend);
         let config = interfaces + &services;
@@ -112,12 +119,49 @@ impl Scene {
 
 fn are_followed(name: &str, backend: &'static str) -> Result<()> {
     let scene = Scene::new(name, backend)?;
-    let Scene { site, director, .. } = &scene;
-    let (near, far) = (&site.director, &site.client);
+    let (near, far) = (&scene.site.director, &scene.site.client);
     scene.no_buffer_is_lost(2)?;
 
-    // Under load, by kept connections, none of which may break.
+    // Under load, by kept connections, none of which may break: the host, which holds the VIP and
+    // routes, must not see a packet of theirs while the interface is opened again.
+    near.add_address("many", "198.51.100.10")?;
+    near.forward()?;
+    scene.is_attached("many")?;
+    near.run_ok(&["nft", SEEN])?;
     let load = scene.load("-d5s")?;
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let flood = scope.spawn(|| datagrams_until(far, &stop));
+        let changed = other_sizes(&scene, load);
+        stop.store(true, Ordering::Relaxed);
+        let sent = flood.join().map_err(|_| anyhow::anyhow!("the client panicked"))??;
+        ensure!(sent > 1000, "{sent} datagrams");
+        changed
+    })?;
+    let seen = near.run_ok(&["nft", "list", "table", "ip", "seen"])?;
+    ensure!(seen.contains("counter packets 0 bytes 0"), "the host has seen {seen}");
+    near.run_ok(&["nft", "delete", "table", "ip", "seen"])?;
+    other_names(&scene)
+}
+
+/// Sends datagrams to the VIP one after the other, whatever becomes of them.
+fn datagrams_until(far: &Host, stop: &AtomicBool) -> Result<u64> {
+    far.enter(|| {
+        let socket = UdpSocket::bind("198.51.100.1:0")?;
+        socket.connect("198.51.100.10:7")?;
+        let mut sent = 0;
+        while !stop.load(Ordering::Relaxed) {
+            // What the host refuses is said here, and counted there.
+            let _ = socket.send(b"whose is this?");
+            sent += 1;
+        }
+        Ok(sent)
+    })?
+}
+
+fn other_sizes(scene: &Scene, load: Process) -> Result<()> {
+    let Scene { site, director, backend, .. } = scene;
+    let (near, far, backend) = (&site.director, &site.client, *backend);
     for mtu in [3000, 1500] {
         near.set_mtu("many", mtu)?;
         if mtu == 1500 || backend == "ring" {
@@ -135,8 +179,12 @@ fn are_followed(name: &str, backend: &'static str) -> Result<()> {
     scene.works("more queues")?;
     let report = load.finish(Duration::from_secs(30))?.ok()?;
     ensure!(!report.contains("Socket errors"), "{report}");
-    scene.no_buffer_is_lost(5)?;
+    scene.no_buffer_is_lost(5)
+}
 
+fn other_names(scene: &Scene) -> Result<()> {
+    let Scene { site, director, .. } = scene;
+    let near = &site.director;
     // Another name, which is configured, and back, several times at once.
     for (from, to) in [("many", "outside"), ("outside", "many")].repeat(2) {
         run(near, &format!("ip link set dev {from} name {to}"))?;

@@ -143,6 +143,7 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         dataplane: Arc::clone(&dataplane),
         steering: Steering::new().map_err(|error| with_causes(&error)),
         attachments: BTreeMap::new(),
+        guards: Vec::new(),
         host: host_watch.clone(),
         routes,
         keeper: keeper.clone(),
@@ -371,6 +372,7 @@ impl Engine {
         for action in actions {
             going &= self.world.carry_out(action, &mut self.state.ledger, now);
         }
+        self.world.guards.clear();
         going
     }
 

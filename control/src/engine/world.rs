@@ -8,7 +8,7 @@ use crate::events::{Event, Record, Severity};
 use crate::host::Watch;
 use crate::host::stack::Routes;
 use crate::model::{AttachedBy, Document};
-use dataplane::io::steer::{Steering, SteeringRules};
+use dataplane::io::steer::{Guard, Steering, SteeringRules};
 use dataplane::io::{Attach, Attachment, Backend, attach};
 use dataplane::packet_path::connections::Slot;
 use dataplane::table::{Mac, PortId, RealId, ServiceTable};
@@ -31,6 +31,10 @@ pub(super) struct World {
     /// What keeps frames from the host; `Err` says why nothing does.
     pub steering: Result<Steering, String>,
     pub attachments: BTreeMap<PortId, Attached>,
+    /// Of interfaces that were closed by the last actions, with their indices. They are kept until the
+    /// interface is opened again, if one of those actions does that: the host must not see a frame in
+    /// between.
+    pub guards: Vec<(u32, Guard)>,
     pub host: Watch,
     /// The routes of the link to the host's own stack, where there is one.
     pub routes: Option<watch::Sender<Routes>>,
@@ -76,7 +80,10 @@ impl World {
             Action::Attach { port, name, backend } => self.attach(port, &name, backend, now),
             Action::Detach(port) => {
                 self.dataplane.detach(port);
-                self.attachments.remove(&port);
+                if let Some(Attached { attachment }) = self.attachments.remove(&port) {
+                    let index = attachment.index;
+                    self.guards.extend(attachment.into_guard().map(|guard| (index, guard)));
+                }
             }
             Action::Resolve { link, address } => self.host.resolve(link, address),
             Action::EndConnections(real) => self.each_page(real, |slots| self.dataplane.end(slots)),
@@ -231,6 +238,8 @@ impl World {
             reason: attachment.reason.clone(),
             unguarded,
         };
+        // Before the workers give frames back, which an old guard would take for new ones.
+        self.guards.retain(|(index, _)| *index != attachment.index);
         self.attachments.insert(port, Attached { attachment });
         self.listen(port);
         self.dataplane.attach(port, ports);

@@ -70,6 +70,12 @@ pub struct Attachment {
 }
 
 impl Attachment {
+    /// Detaches, but goes on to keep the dataplane's frames from the host for as long as the guard is
+    /// held: until the interface is attached again, say.
+    pub fn into_guard(self) -> Option<Guard> {
+        self.guard.ok()
+    }
+
     /// Lets the interface receive frames for these Ethernet addresses, too: VRRP's virtual ones, and
     /// groups. Replaces the last list.
     ///

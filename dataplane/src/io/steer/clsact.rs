@@ -48,10 +48,12 @@ pub struct Filter {
     socket: OwnedFd,
     interface: u32,
     way: Way,
+    /// Whether another one stands in its place, and is not to be removed with it.
+    replaced: bool,
 }
 
 impl Filter {
-    /// Puts `program` on an interface, in the place of one that an earlier process left behind.
+    /// Puts `program` on an interface, in the place of an earlier one, of this process or another.
     ///
     /// # Errors
     /// Without `CAP_NET_ADMIN`, or when the kernel has no `clsact` or the interface is gone.
@@ -73,7 +75,12 @@ impl Filter {
         options.attribute(TCA_BPF_FLAGS, &DIRECT_ACTION.to_ne_bytes());
         filter.attribute(TCA_OPTIONS, &options.0);
         filter.exchange(&socket)?;
-        Ok(Self { socket, interface, way })
+        Ok(Self { socket, interface, way, replaced: false })
+    }
+
+    /// Leaves its place to another one.
+    pub const fn leave(&mut self) {
+        self.replaced = true;
     }
 
     fn message(kind: u16, flags: i32, interface: u32, way: Way) -> Message {
@@ -86,6 +93,9 @@ impl Filter {
 
 impl Drop for Filter {
     fn drop(&mut self) {
+        if self.replaced {
+            return;
+        }
         let mut message = Self::message(libc::RTM_DELTFILTER, 0, self.interface, self.way);
         message.attribute(TCA_KIND, b"bpf\0");
         // The interface may be gone, and its filters with it.

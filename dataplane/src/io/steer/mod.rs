@@ -52,15 +52,21 @@ pub struct Steering {
     tap: Program,
     ingress: Program,
     egress: Program,
+    /// The same once more: the kernel takes no program twice on one interface, and an interface that
+    /// is opened again has an old guard beside the new one for a moment.
+    other_ingress: Program,
+    other_egress: Program,
     applied: Mutex<Arc<Tables>>,
     /// Own Ethernet addresses of interfaces whose drivers judge frames.
     own: Mutex<BTreeSet<(u32, Mac)>>,
     /// Of each worker.
     memories: Mutex<Vec<Vec<Weak<Memory>>>>,
     life: Mutex<Option<Arc<Life>>>,
+    filters: Newest,
 }
 
-/// What keeps one interface's claimed frames from the host. Dropping it gives them back.
+/// What keeps one interface's claimed frames from the host. Dropping it gives them back, unless the
+/// interface has another one: so an interface can be opened again without the host seeing any.
 #[derive(Debug)]
 pub struct Guard {
     _attached: Attached,
@@ -69,7 +75,31 @@ pub struct Guard {
 #[derive(Debug)]
 enum Attached {
     Links { _ingress: Link, _egress: Link },
-    Filters { _ingress: Filter, _egress: Filter, _life: Arc<Life> },
+    Filters { _filters: Filters, _life: Arc<Life> },
+}
+
+/// Which filters stand on an interface, by its index. New ones take the place of old ones.
+type Newest = Arc<Mutex<BTreeMap<u32, u64>>>;
+
+#[derive(Debug)]
+struct Filters {
+    ingress: Filter,
+    egress: Filter,
+    interface: u32,
+    number: u64,
+    newest: Newest,
+}
+
+impl Drop for Filters {
+    fn drop(&mut self) {
+        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        if newest.get(&self.interface) == Some(&self.number) {
+            newest.remove(&self.interface);
+        } else {
+            self.ingress.leave();
+            self.egress.leave();
+        }
+    }
 }
 
 /// A sign of life for programs that the kernel keeps: a socket in a map, closed by any death.
@@ -92,15 +122,13 @@ impl Steering {
         let macs = Map::new(MapKind::Hash, "viaduct_mac", 12, 4, MACS)?;
         let maps = fds(&addresses, &endpoints, &prefixes, &macs);
         let tap = program::judging(Hook::Tap, maps)?;
-        let ingress = program::judging(Hook::Ingress, maps)?;
+        let (ingress, egress) = (program::judging(Hook::Ingress, maps)?, program::turning()?);
         Ok(Self {
             tap: Program::load(ProgramKind::SocketFilter, "viaduct_tap", &tap)?,
             ingress: Program::load(ProgramKind::TrafficControl, "viaduct_ingress", &ingress)?,
-            egress: Program::load(
-                ProgramKind::TrafficControl,
-                "viaduct_egress",
-                &program::turning()?,
-            )?,
+            egress: Program::load(ProgramKind::TrafficControl, "viaduct_egress", &egress)?,
+            other_ingress: Program::load(ProgramKind::TrafficControl, "viaduct_ingress", &ingress)?,
+            other_egress: Program::load(ProgramKind::TrafficControl, "viaduct_egress", &egress)?,
             addresses,
             endpoints,
             prefixes,
@@ -109,6 +137,7 @@ impl Steering {
             own: Mutex::default(),
             memories: Mutex::default(),
             life: Mutex::default(),
+            filters: Newest::default(),
         })
     }
 
@@ -232,11 +261,16 @@ impl Steering {
     /// # Errors
     /// When the kernel is too old for both ways of attaching, or the interface is gone.
     pub fn guard(&self, interface: u32) -> Result<Guard, BpfError> {
-        // The way back first: a frame must not be dropped before it can be given back.
-        match Link::new(&self.egress, interface, AttachPoint::Egress) {
-            Ok(egress) => {
-                let ingress = Link::new(&self.ingress, interface, AttachPoint::Ingress)?;
-                Ok(Guard { _attached: Attached::Links { _ingress: ingress, _egress: egress } })
+        let links = |ingress, egress| -> Result<Guard, BpfError> {
+            // The way back first: a frame must not be dropped before it can be given back.
+            let egress = Link::new(egress, interface, AttachPoint::Egress)?;
+            let ingress = Link::new(ingress, interface, AttachPoint::Ingress)?;
+            Ok(Guard { _attached: Attached::Links { _ingress: ingress, _egress: egress } })
+        };
+        match links(&self.ingress, &self.egress) {
+            Ok(guard) => Ok(guard),
+            Err(error) if error.errno() == Some(libc::EEXIST) => {
+                links(&self.other_ingress, &self.other_egress)
             }
             // Linux before 6.6 does not know the attach point.
             Err(error) if error.errno() == Some(libc::EINVAL) => self.guard_by_filters(interface),
@@ -249,8 +283,12 @@ impl Steering {
         let refused = |source| BpfError::Action { action: "put a filter on clsact", source };
         let egress = Filter::new(&self.egress, interface, Way::Out).map_err(refused)?;
         let ingress = Filter::new(&life.ingress, interface, Way::In).map_err(refused)?;
-        let attached = Attached::Filters { _ingress: ingress, _egress: egress, _life: life };
-        Ok(Guard { _attached: attached })
+        let mut newest = self.filters.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = newest.get(&interface).map_or(0, |number| number + 1);
+        newest.insert(interface, number);
+        let newest = Arc::clone(&self.filters);
+        let filters = Filters { ingress, egress, interface, number, newest };
+        Ok(Guard { _attached: Attached::Filters { _filters: filters, _life: life } })
     }
 
     fn life(&self) -> Result<Arc<Life>, BpfError> {

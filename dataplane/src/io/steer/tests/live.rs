@@ -286,6 +286,37 @@ fn filters_withhold_and_give_back_as_links_do() {
     drop(steering);
 }
 
+#[test]
+fn a_guard_that_follows_another_leaves_no_gap_and_ends_with_the_last() {
+    let (client, director) = client_and_director();
+    echo_server(&director, "10.9.0.10:80");
+    for by_filters in [false, true] {
+        let (steering, mut guards) = director.run(move || {
+            let steering = Steering::new().unwrap();
+            steering.apply(&web_on_the_vip()).unwrap();
+            let index = nix::net::if_::if_nametoindex("d0").unwrap();
+            let guard = |steering: &Steering| match by_filters {
+                true => steering.guard_by_filters(index).unwrap(),
+                false => steering.guard(index).unwrap(),
+            };
+            let mut guards = vec![guard(&steering)];
+            for _ in 0..3 {
+                guards.push(guard(&steering));
+                drop(guards.remove(0));
+            }
+            guards.push(guard(&steering));
+            (steering, guards)
+        });
+        drop(guards.remove(0));
+        connect(&client, "10.9.0.10:80", SOON).expect_err("the newer one is in force");
+        drop(guards);
+        connect(&client, "10.9.0.10:80", 10 * SECOND).expect("the host has it back");
+        let left = director.sh("tc filter show dev d0 ingress; tc filter show dev d0 egress");
+        assert_eq!(left, "");
+        drop(steering);
+    }
+}
+
 fn by_filters() -> (Steering, Guard, Port) {
     let steering = Steering::new().unwrap();
     steering.apply(&web_on_the_vip()).unwrap();
