@@ -2,10 +2,11 @@
 //! the VIP which it serves.
 
 use std::path::Path;
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use harness::backend::Backend;
-use harness::{Director, Host, Site, site};
+use harness::{Director, Host, Site, site, wait};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_viaduct");
 
@@ -122,5 +123,20 @@ fn a_real_server_is_a_client_of_its_own_vip() -> Result<()> {
     let (site, _servers, _director) = start("realasclient")?;
     // Its own gateway is the director, so the VIP is reached like any address outside.
     asks_in_vain_never(&site.reals[0])?;
+    asks_in_vain_never(&site.client)
+}
+
+#[test]
+fn a_removed_link_to_the_host_is_said_and_others_are_served() -> Result<()> {
+    let (site, _servers, director) = start("unlinked")?;
+    asks_in_vain_never(&site.director)?;
+    site.director.run_ok(&["ip", "link", "del", "dev", "viaduct0"])?;
+    wait::until_ok("the loss to be said", Duration::from_secs(10), || {
+        let events = director.viaduct(&["show", "events"])?;
+        ensure!(events.contains("viaduct0") && events.contains("was removed"), "{events}");
+        let interfaces = director.viaduct(&["show", "interfaces"])?;
+        ensure!(!interfaces.contains("viaduct0"), "{interfaces}");
+        Ok(())
+    })?;
     asks_in_vain_never(&site.client)
 }

@@ -39,6 +39,11 @@ fn cable(site: &Site) -> Result<()> {
 
 impl Scene {
     fn new(name: &str, backend: &'static str) -> Result<Self> {
+        Self::with(name, backend, "")
+    }
+
+    /// The same with more in the configuration.
+    fn with(name: &str, backend: &'static str, more: &str) -> Result<Self> {
         let site = Site::new(name, 2, 0)?;
         let servers = site.reals.iter().map(|real| Backend::http(real, "[::]:80"));
         let servers = servers.collect::<Result<_>>()?;
@@ -49,7 +54,7 @@ impl Scene {
             + &service("echo", "198.51.100.10:7", "udp", "nat", &["10.0.0.11:7"]);
         // The third is a name that one of them will have.
         let interfaces = super::interfaces(&["many", "eth1", "outside"]).replace("xdp", backend);
-        let config = interfaces + &services;
+        let config = more.to_owned() + &interfaces + &services;
         let director = Director::start(&site.director, Path::new(BINARY), Some(&config))?;
         let scene = Self { site, _servers: servers, director, backend };
         scene.is_attached("many")?;
@@ -226,6 +231,31 @@ fn may_be_made_anew(name: &str, backend: &'static str) -> Result<()> {
     run(far, "ip link del dev far")?;
     shown(&scene.director, "many", &["missing"])?;
     scene.no_buffer_is_lost(1)
+}
+
+#[test]
+fn several_workers_share_the_queues() -> Result<()> {
+    let scene = Scene::with("xdpworkers", "xdp", "[node]\nworkers = 2\n")?;
+    let (near, far) = (&scene.site.director, &scene.site.client);
+    run(near, "ethtool -L many rx 4 tx 4")?;
+    run(far, "ethtool -L far rx 4 tx 4")?;
+    shown(&scene.director, "many", &["XDP sockets", "4 queues"])?;
+    // A worker has no socket on the interface with one queue, and sends there all the same.
+    let load = scene.load("-d2s")?;
+    for _ in 0..50 {
+        echo(far, "198.51.100.10:7", b"from whichever queue")?;
+    }
+    let report = load.finish(Duration::from_secs(30))?.ok()?;
+    ensure!(!report.contains("Socket errors"), "{report}");
+    // Each worker has a memory of its own.
+    wait::until_ok("all buffers to be accounted for", LIMIT, || {
+        let interfaces = scene.interfaces()?;
+        let many = interfaces.iter().find(|interface| interface["name"] == "many");
+        let buffers = &many.context("many is there")?["buffers"];
+        ensure!(buffers["held"] == 4 * 2048 && buffers["all"] == 2 * 16_384, "{buffers}");
+        ensure!(buffers["free"] == 2 * 16_384 - 5 * 2048, "{buffers}");
+        Ok(())
+    })
 }
 
 #[test]

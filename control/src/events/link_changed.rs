@@ -1,8 +1,8 @@
 //! The host's links, addresses, routes or neighbours changed, or a port did.
 
 use super::{Kind, Severity};
-use crate::engine::{Action, Moment, PortStatus, State};
-use crate::host::{HostState, NeighbourState};
+use crate::engine::{Action, Moment, PortStatus, Ports, State};
+use crate::host::{HostState, NeighbourState, stack};
 use dataplane::table::{Mac, PortId};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -79,6 +79,13 @@ pub(super) fn opened(
 }
 
 pub(super) fn lost(state: &mut State, port: PortId, now: Moment, out: &mut Vec<Action>) {
+    if port == Ports::STACK && state.stack.take().is_some() {
+        let text = "was removed: clients and real servers on the director itself do not work until \
+                    a restart";
+        out.push(Action::Detach(port));
+        state.record(now, (Severity::Error, Kind::Interface), stack::NAME, text, out);
+        return state.republish_hops(out);
+    }
     let reason = "it was lost".to_owned();
     let status = PortStatus::Failed { reason, since: now.steady };
     out.push(Action::Detach(port));

@@ -1,6 +1,7 @@
 //! Links, ports, neighbours, roles.
 
 use super::*;
+use crate::engine::Ports;
 use crate::host::{Address, Neighbour, NeighbourState, Route};
 use dataplane::io::steer::SteeringRules;
 use dataplane::table::Prefix;
@@ -52,6 +53,23 @@ fn links_are_attached_as_they_come_and_detached_as_they_go() {
     assert_eq!(attached(&mut director), [(PortId(1), "eth1".to_owned())]);
     director.happen(Event::HostChanged(host(&[(3, "eth1")])));
     assert!(director.others.iter().any(|a| matches!(a, Action::Detach(PortId(0)))));
+}
+
+#[test]
+fn the_link_to_the_host_s_own_stack_is_missed_aloud_when_somebody_removes_it() {
+    let mut director = Director::new(Some(web(&[1])));
+    director.state.stack =
+        Some(crate::host::Stack { port: Ports::STACK, index: 9, mac: [2, 0, 0, 0, 0, 9] });
+    director.state.ports.reserve(9);
+    director.happen(Event::PortLost { port: Ports::STACK, edition: 0 });
+    assert_eq!(director.said(Kind::Interface), Vec::<String>::new(), "an older one");
+    for _ in 0..2 {
+        director.happen(Event::PortLost { port: Ports::STACK, edition: 1 });
+        assert_eq!(director.said(Kind::Interface).len(), 1, "once");
+    }
+    assert!(director.others.iter().any(|a| matches!(a, Action::Detach(Ports::STACK))));
+    let views = crate::view::InterfaceView::all(&director.state, &director.numbers);
+    assert!(views.iter().all(|view| view.name != crate::host::stack::NAME), "{views:?}");
 }
 
 #[test]
