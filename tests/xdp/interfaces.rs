@@ -277,3 +277,22 @@ fn interfaces_may_be_made_anew() -> Result<()> {
 fn interfaces_may_be_made_anew_under_the_packet_ring() -> Result<()> {
     may_be_made_anew("ringanew", "ring")
 }
+
+#[test]
+fn all_workers_send_by_a_channel_that_one_of_them_receives_from() -> Result<()> {
+    let site = Site::new("channel", 1, 0)?;
+    let _server = peers::nginx(&site.reals[0], "80")?;
+    let config = "[node]\nworkers = 2\n".to_owned()
+        + &super::interfaces(&["eth0"]).replace("xdp", "ring")
+        + &super::interfaces(&["eth1"]).replace("xdp", "pnet")
+        + &service("web", "192.0.2.10:80", "tcp", "nat", &["10.0.0.11:80"]);
+    let director = Director::start(&site.director, Path::new(BINARY), Some(&config))?;
+    shown(&director, "eth0", &["packet ring"])?;
+    shown(&director, "eth1", &["pnet channel"])?;
+    // Enough connections that both workers get some from the outside.
+    let result = peers::ab(&site.client, "http://192.0.2.10/", 200, 5, Duration::from_secs(60))?;
+    assert_eq!((result.complete, result.failed), (200, 0));
+    let drops = director.viaduct(&["show", "drops"])?;
+    ensure!(!drops.contains("transmit_error"), "{drops}");
+    Ok(())
+}

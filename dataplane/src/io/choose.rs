@@ -22,7 +22,7 @@ pub enum Backend {
     XdpBusyPoll,
     /// XDP sockets without it: slower, and super-frames are lost. Only when asked for.
     XdpGeneric,
-    /// pnet's datalink channel: one worker, no offloads, slow; the last resort.
+    /// pnet's datalink channel: one worker receives, no offloads, slow; the last resort.
     Pnet,
 }
 
@@ -113,7 +113,7 @@ pub enum AttachError {
     },
 }
 
-/// Attaches to an interface and returns a port for each worker; pnet's channel has only one.
+/// Attaches to an interface and returns a port for each worker.
 ///
 /// # Errors
 /// When there is no such interface or no backend works on it.
@@ -207,7 +207,7 @@ fn open_as(
     let mut redirection = None;
     let ports = match backend {
         Backend::Ring => ring::open(index, port, mtu, request.workers.max(1), steering)?,
-        Backend::Pnet => vec![pnet::open(interface, index, port, mtu, steering)?],
+        Backend::Pnet => pnet::open(interface, index, port, mtu, request.workers.max(1), steering)?,
         Backend::Xdp | Backend::XdpBusyPoll | Backend::XdpGeneric => {
             let opened = open_xdp(backend, request, index, guard)?;
             let carried = match opened.mode {

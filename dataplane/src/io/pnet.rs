@@ -20,8 +20,8 @@ use std::time::Duration;
 /// Every how many empty turns the socket is asked for errors.
 const CHECK_EVERY: u32 = 16;
 
-/// Opens one interface for one worker; pnet's channel has no way to share the flows of an interface
-/// among several. `mtu` is that of the interface, in bytes.
+/// Opens one interface for `workers` workers. Only the first one receives, as pnet's channel has no way
+/// to share the flows of an interface; all of them send. `mtu` is that of the interface, in bytes.
 ///
 /// # Errors
 /// Without `CAP_NET_RAW`, or when the interface is gone.
@@ -30,14 +30,53 @@ pub fn open(
     index: u32,
     port: PortId,
     mtu: usize,
+    workers: usize,
     steering: Option<&Steering>,
-) -> io::Result<Port> {
-    let socket = PacketSocket::plain(index)?;
-    socket.enlarge_receive_memory()?;
-    socket.set(libc::PACKET_IGNORE_OUTGOING, &1)?;
-    if let Some(steering) = steering {
-        steering.filter(socket.as_fd()).map_err(io::Error::other)?;
+) -> io::Result<Vec<Port>> {
+    let host = || -> io::Result<Box<dyn Transmit>> {
+        Ok(match steering {
+            Some(_) => Box::new(HostTransmit::open(index)?),
+            None => Box::new(Unreachable),
+        })
+    };
+    let mut ports = Vec::with_capacity(workers);
+    for worker in 0..workers {
+        let socket = PacketSocket::plain(index)?;
+        let receives = worker == 0;
+        if receives {
+            socket.enlarge_receive_memory()?;
+            socket.set(libc::PACKET_IGNORE_OUTGOING, &1)?;
+        }
+        match steering {
+            _ if !receives => socket.hold(true)?,
+            Some(steering) => steering.filter(socket.as_fd()).map_err(io::Error::other)?,
+            None => {}
+        }
+        let (sender, receiver) = channel(interface, &socket)?;
+        let transmit = Box::new(ChannelTransmit { sender, workshop: Workshop::default() });
+        let receive: Box<dyn Receive> = if receives {
+            Box::new(ChannelReceive {
+                socket,
+                receiver,
+                buffers: vec![0; BATCH * (HEADROOM + MAX_FRAME)],
+                port,
+                mtu,
+                missed: 0,
+                empty_turns: 0,
+            })
+        } else {
+            Box::new(Deaf)
+        };
+        ports.push(Port { receive, transmit, host: host()?, withheld: false });
     }
+    Ok(ports)
+}
+
+/// A channel on this socket.
+fn channel(
+    interface: &str,
+    socket: &PacketSocket,
+) -> io::Result<(Box<dyn DataLinkSender>, Box<dyn DataLinkReceiver>)> {
     let found = datalink::interfaces().into_iter().find(|known| known.name == interface);
     let found = found.ok_or_else(|| io::Error::from_raw_os_error(libc::ENODEV))?;
     // pnet closes the descriptor that it is given; ours is for waiting and asking.
@@ -55,25 +94,22 @@ pub fn open(
     let Channel::Ethernet(sender, receiver) = datalink::channel(&found, config)? else {
         return Err(io::ErrorKind::Unsupported.into());
     };
-    let host: Box<dyn Transmit> = match steering {
-        Some(_) => Box::new(HostTransmit::open(index)?),
-        None => Box::new(Unreachable),
-    };
-    let receive = ChannelReceive {
-        socket,
-        receiver,
-        buffers: vec![0; BATCH * (HEADROOM + MAX_FRAME)],
-        port,
-        mtu,
-        missed: 0,
-        empty_turns: 0,
-    };
-    Ok(Port {
-        receive: Box::new(receive),
-        transmit: Box::new(ChannelTransmit { sender, workshop: Workshop::default() }),
-        host,
-        withheld: false,
-    })
+    Ok((sender, receiver))
+}
+
+/// The receiving half of a worker that only sends.
+struct Deaf;
+
+impl Receive for Deaf {
+    fn receive<'r>(&'r mut self, _batch: &mut Batch<'r>) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn release(&mut self, _kept: u64) {}
+
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
 }
 
 struct ChannelReceive {
@@ -192,12 +228,35 @@ mod tests {
     }
 
     #[test]
+    fn every_worker_sends_and_the_first_one_receives() {
+        let host = Host::new();
+        host.join("one", &host, "two");
+        let (one, two) = (host.index("one"), host.index("two"));
+        let (mut senders, mut others) = host.run(move || {
+            let open = |name, index| open(name, index, PortId(1), 1500, 3, None).unwrap();
+            (open("one", one), open("two", two))
+        });
+        for sender in &mut senders {
+            assert_eq!(send(sender.transmit.as_mut(), &frame_of(100)), Sent::default());
+            assert_eq!(received(&mut others[0]), [frame_of(100)]);
+        }
+        for deaf in &mut others[1..] {
+            let mut batch = Batch::new();
+            deaf.receive.receive(&mut batch).unwrap();
+            assert!(batch.is_empty());
+        }
+    }
+
+    #[test]
     fn frames_come_and_go() {
         let host = Host::new();
         host.join("one", &host, "two");
         let (one, two) = (host.index("one"), host.index("two"));
         let (mut a, mut b, mut raw) = host.run(move || {
-            let open = |name, index| open(name, index, PortId(1), 1500, None).unwrap();
+            let open = |name, index| {
+                let ports = open(name, index, PortId(1), 1500, 1, None);
+                ports.unwrap().remove(0)
+            };
             (open("one", one), open("two", two), RingTransmit::open(one).unwrap())
         });
         for length in [60, 61, 1000, 1514] {
