@@ -69,7 +69,9 @@ impl PacketPath {
         let verdict = self.refuse_segment(view, &mut copy, packet);
         let (place, offload) = ((copy.offset(), copy.len()), copy.offload);
         let verdict = verdict.unwrap_or_else(Verdict::Drop);
-        self.outbox.put_judged(own, place, offload, verdict);
+        if !self.outbox.put_judged(own, place, offload, verdict) {
+            self.count_drop(DropReason::TransmitQueueFull);
+        }
     }
 }
 

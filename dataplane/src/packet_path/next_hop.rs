@@ -192,7 +192,9 @@ impl PacketPath {
         let (place, offload) = ((frame.offset(), frame.len()), frame.offload);
         match judged {
             Ok(verdict @ (Verdict::Send(_) | Verdict::Deliver | Verdict::Host)) => {
-                self.outbox.put_judged(own, place, offload, verdict);
+                if !self.outbox.put_judged(own, place, offload, verdict) {
+                    self.count_drop(DropReason::TransmitQueueFull);
+                }
             }
             Ok(Verdict::Consumed) => self.outbox.discard(own),
             Ok(Verdict::Drop(reason)) | Err(reason) => {

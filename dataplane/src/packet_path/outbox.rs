@@ -92,21 +92,26 @@ impl Outbox {
         Some(own)
     }
 
-    /// Puts a frame in that was judged while it was borrowed from `own`: it starts at `start`.
+    /// Puts a frame in that was judged while it was borrowed from `own`: it starts at `start`. `false`
+    /// when the outbox is full.
+    #[must_use]
     pub fn put_judged(
         &mut self,
         mut own: OwnFrame,
         (start, length): (usize, usize),
         offload: Offload,
         verdict: Verdict,
-    ) {
+    ) -> bool {
+        if self.ready.len() >= MOST {
+            self.discard(own);
+            return false;
+        }
         own.keep(start, length, offload, verdict);
         if let Verdict::Send(port) = verdict {
             own.port = Some(port);
         }
-        if self.ready.len() < MOST {
-            self.ready.push(own);
-        }
+        self.ready.push(own);
+        true
     }
 
     /// Gives a buffer back unused.
@@ -131,5 +136,23 @@ impl Outbox {
         while let Some(own) = self.ready.pop() {
             self.discard(own);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_outbox_refuses_a_judged_frame_and_keeps_its_buffer() {
+        let mut outbox = Outbox::default();
+        let own = outbox.blank().unwrap();
+        while outbox.push(&[&[0; 60]], Offload::default(), Verdict::Deliver) {}
+        assert_eq!(outbox.ready().len(), MOST);
+        assert!(!outbox.put_judged(own, (HEADROOM, 60), Offload::default(), Verdict::Deliver));
+        assert_eq!((outbox.ready().len(), outbox.spare.len()), (MOST, 1));
+        outbox.clear();
+        let own = outbox.blank().unwrap();
+        assert!(outbox.put_judged(own, (HEADROOM, 60), Offload::default(), Verdict::Deliver));
     }
 }
