@@ -208,6 +208,6 @@ fn services_of_many_ports_take_just_their_packets() -> Result<()> {
 }
 
 #[test]
-fn so_they_do_by_the_packet_ring() -> Result<()> {
+fn services_of_many_ports_take_just_their_packets_from_the_packet_ring() -> Result<()> {
     take_just_their_packets("ringwide", "ring")
 }

@@ -1,5 +1,5 @@
-//! The steering rule as one pure function. The BPF program in `program.rs` decides the same, step by
-//! step; a test holds them together.
+//! The steering rule as one pure function. The BPF programs in `program/` decide the same; a test
+//! holds them together.
 
 use super::rules::{Address, AddressEntry, EndpointKey, Side, Tables, flag, ports};
 use crate::table::Mac;

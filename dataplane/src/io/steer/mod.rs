@@ -1,12 +1,12 @@
 //! What must not reach the host's stack, and how it gets there after all.
 //!
 //! The kernel shows every arriving frame to packet sockets first and to its own stack then. A BPF
-//! program on the socket lets in what belongs to the dataplane, and the same program at the
-//! interface's ingress hook drops it. A frame that the packet path finds to be the host's is sent out
-//! of the interface with a mark; a program at the egress hook turns it round, and it comes in as if
-//! it had just arrived. All programs are held by descriptors: when the process dies, by whatever
-//! death, the host's networking is as before. Before Linux 6.6 the kernel keeps the programs, and
-//! they let everything pass from then on.
+//! program on the socket lets in what belongs to the dataplane and notes so in the frame's control
+//! block; a program at the interface's ingress hook drops it. A frame that the packet path finds to
+//! be the host's is sent out of the interface with a mark; a program at the egress hook turns it
+//! round, and it comes in as if it had just arrived. All programs are held by descriptors: when the
+//! process dies, by whatever death, the host's networking is as before. Before Linux 6.6 the kernel
+//! keeps the programs, and they let everything pass from then on.
 #![allow(unsafe_code)]
 
 mod clsact;
