@@ -9,12 +9,11 @@
 
 use crate::compile::{Generation, Ids, Situation, compile};
 use crate::model::Document;
+use dataplane::frame::{Batch, Frame, HEADROOM};
 use dataplane::io::pcap::{CaptureError, Reader, Writer};
-use dataplane::io::{Batch, HEADROOM};
+
 use dataplane::packet_path::connections::HashKeys;
-use dataplane::packet_path::{
-    Capacity, Director, DropReason, Frame, PacketPath, Verdict, Verdicts, View,
-};
+use dataplane::packet_path::{Capacity, Director, DropReason, PacketPath, Verdict, Verdicts, View};
 use dataplane::table::{Hops, Mac, PortId, PortInfo, Prefix, Route, ServiceTable};
 use dataplane::tick::{Tick, Ticks};
 use serde::{Deserialize, Serialize};

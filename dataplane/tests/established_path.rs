@@ -11,9 +11,9 @@ mod network;
 #[path = "../benches/packet_path/traffic.rs"]
 mod traffic;
 
-use dataplane::io::{BATCH, Batch, HEADROOM};
+use dataplane::frame::{BATCH, Batch, Frame, HEADROOM};
 use dataplane::packet_path::connections::HashKeys;
-use dataplane::packet_path::{Capacity, Director, Frame, PacketPath, Verdict, Verdicts, View};
+use dataplane::packet_path::{Capacity, Director, PacketPath, Verdict, Verdicts, View};
 use dataplane::table::{GueChecksum, Method, Tunnel};
 use dataplane::tick::Tick;
 use network::{INSIDE, OUTSIDE, hops, table};

@@ -1,9 +1,9 @@
 //! Programs that forward and do nothing else, to know what the sockets allow at most.
 
 use anyhow::{Context, Result, ensure};
+use dataplane::frame::{BATCH, Batch, Frame};
 use dataplane::io::steer::{Steering, SteeringRules};
-use dataplane::io::{Attach, Attachment, BATCH, Backend, Batch, Port, attach};
-use dataplane::packet_path::Frame;
+use dataplane::io::{Attach, Attachment, Backend, Port, attach};
 use dataplane::table::PortId;
 
 /// What has to live as long as the ports.

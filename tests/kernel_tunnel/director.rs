@@ -1,9 +1,10 @@
 //! The packet path between a client's port and the real server's, without interfaces.
 
 use anyhow::{Context, Result, bail};
-use dataplane::io::{Batch, HEADROOM};
+use dataplane::frame::{Batch, Frame, HEADROOM};
+
 use dataplane::packet_path::connections::HashKeys;
-use dataplane::packet_path::{self, Capacity, Frame, PacketPath, Verdict, Verdicts, View};
+use dataplane::packet_path::{self, Capacity, PacketPath, Verdict, Verdicts, View};
 use dataplane::table::{
     ClientAddress, Family, Hops, Mac, Method, OwnedAddress, PortId, PortInfo, Prefix, Protocol,
     Real, RealId, Route, Scheduler, SchedulerFlags, Service, ServiceId, ServiceKey, ServiceTable,

@@ -1,7 +1,8 @@
 //! The least that any director does: look a flow up and rewrite its packet, in batches with
 //! prefetch. No parsing, no states, no timers, no second family: the yardstick for the real path.
 
-use dataplane::io::{BATCH, prefetch};
+use dataplane::frame::BATCH;
+use dataplane::memory::prefetch;
 
 /// One flow in one cache line.
 #[repr(align(64))]
@@ -23,7 +24,7 @@ impl Bare {
     pub fn new(connections: usize) -> Self {
         let size = (connections * 5 / 3).next_power_of_two();
         let mut flows = Vec::with_capacity(size);
-        dataplane::io::huge_pages(&mut flows);
+        dataplane::memory::huge_pages(&mut flows);
         flows.resize(size, Flow::default());
         Self { flows, mask: size - 1 }
     }

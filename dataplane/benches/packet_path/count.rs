@@ -3,7 +3,7 @@
 
 use super::director::{self, Bench};
 use super::{Case, Work};
-use dataplane::io::BATCH;
+use dataplane::frame::BATCH;
 use std::process::Command;
 
 /// The argument that makes this program its own subject.

@@ -4,9 +4,10 @@ use super::bare::Bare;
 use super::network::{INSIDE, OUTSIDE, hops, table};
 use super::traffic::{From, Traffic};
 use super::{Case, Forwarding, Work};
-use dataplane::io::{BATCH, Batch, HEADROOM};
+use dataplane::frame::{BATCH, Batch, Frame, HEADROOM};
+
 use dataplane::packet_path::connections::HashKeys;
-use dataplane::packet_path::{Capacity, Director, Frame, PacketPath, Verdict, Verdicts, View};
+use dataplane::packet_path::{Capacity, Director, PacketPath, Verdict, Verdicts, View};
 use dataplane::table::{Method, PortId, Tunnel};
 use dataplane::tick::{Tick, Ticks};
 use nix::time::{ClockId, clock_gettime};

@@ -1,8 +1,9 @@
 //! Ports without an interface, for tests and benchmarks: a cable whose other end the caller holds,
 //! an endless replay, and a sink.
 
-use super::{BATCH, Batch, HEADROOM, Port, Receive, Sent, Transmit};
-use crate::packet_path::{Frame, Offload};
+use super::{Port, Receive, Sent, Transmit};
+use crate::frame::{BATCH, Batch, Frame, HEADROOM, Offload};
+
 use crate::table::PortId;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::collections::VecDeque;

@@ -19,31 +19,19 @@ mod tests;
 pub mod xdp;
 
 pub use advice::{
-    Precedence, huge_pages, keep_to_a_processor, prefetch, run_among_everyday_threads,
-    run_before_everyday_threads,
+    Precedence, keep_to_a_processor, run_among_everyday_threads, run_before_everyday_threads,
 };
 pub use choose::{Attach, AttachError, Attachment, Backend, attach};
 pub use link::{receive_queues, vlan_carriers};
 
-use crate::packet_path::Frame;
-use arrayvec::ArrayVec;
+use crate::frame::{Batch, Frame};
 use std::io;
 use std::os::fd::BorrowedFd;
 
-/// Frames handled in one turn of a worker. One bit each in a `u64`.
-pub const BATCH: usize = 64;
-
-/// Bytes kept free before each received frame: the largest set of headers that a tunnel adds
-/// (IPv6 40, UDP 8, GUE 4 with 8 private) rounded up, and a VLAN tag.
-pub const HEADROOM: usize = 128;
-
-/// Frames of one turn, borrowed from the backend that received them.
-pub type Batch<'r> = ArrayVec<Frame<'r>, BATCH>;
-
 /// The receiving half of an attached interface.
 pub trait Receive: Send {
-    /// Appends up to [`BATCH`] waiting frames to `batch`, which is empty, and never waits. Frames
-    /// have at least [`HEADROOM`] bytes before them. Nothing waiting is `Ok` with `batch` empty, and
+    /// Appends up to [`BATCH`](crate::frame::BATCH) waiting frames to `batch`, which is empty, and never waits. Frames
+    /// have at least [`HEADROOM`](crate::frame::HEADROOM) bytes before them. Nothing waiting is `Ok` with `batch` empty, and
     /// so is an interface that is down for now.
     ///
     /// # Errors
@@ -83,7 +71,7 @@ pub trait Receive: Send {
 /// The sending half of an attached interface, or the way into the host's stack.
 pub trait Transmit: Send {
     /// Hands frame `i` of `frames` to the kernel, in order, for every bit `i` set in `selected`.
-    /// At most [`BATCH`] frames. Never waits: frames for which there is no room are refused.
+    /// At most [`BATCH`](crate::frame::BATCH) frames. Never waits: frames for which there is no room are refused.
     ///
     /// Frames may be changed (an offload carried out in software), so what is sent is sent once.
     ///

@@ -1,9 +1,10 @@
 //! What network cards do for senders, done in software: for interfaces that take only finished
 //! frames, and for frames that do not say what was left undone.
 
+use crate::frame::{Frame, Offload, Segmentation};
 use crate::packet_path::forward::split;
 use crate::packet_path::parse::{self, Fragment, Packet, Parsed};
-use crate::packet_path::{Frame, Offload, Segmentation};
+
 use crate::wire::checksum::{Sum, crc32c, pseudo_header};
 use crate::wire::transport::{sctp, tcp, udp};
 use crate::wire::{be16, byte, ip, put, put16};

@@ -6,9 +6,9 @@
 #![allow(unsafe_code)]
 
 use super::ring::vnet;
-use super::{BATCH, Batch, HEADROOM, Port, Receive, Sent, Transmit, Unreachable, link, offload};
+use super::{Port, Receive, Sent, Transmit, Unreachable, link, offload};
+use crate::frame::{BATCH, Batch, Frame, HEADROOM};
 use crate::io::memory::MAX_FRAME;
-use crate::packet_path::Frame;
 use crate::table::{Mac, PortId};
 use nix::net::if_::if_nametoindex;
 use std::fs::{File, OpenOptions};

@@ -3,7 +3,8 @@
 
 use super::netns::Host;
 use super::steer::{Steering, SteeringRules};
-use super::{Attach, Attachment, BATCH, Backend, Batch, Port, attach};
+use super::{Attach, Attachment, Backend, Port, attach};
+use crate::frame::{BATCH, Batch};
 use crate::table::{PortId, Prefix};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io::{Read, Write};

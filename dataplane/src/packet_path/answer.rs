@@ -4,10 +4,10 @@
 //! Answers reuse the frame that asked.
 
 use super::forward::nat::{self, Rewrite};
-use super::frame::Offload;
 use super::outbox::Outbox;
 use super::parse::Packet;
 use super::{Address, DropReason, Frame, Notice, PacketPath, Verdict, View};
+use crate::frame::Offload;
 use crate::table::{Mac, OwnedAddress, PortId};
 use crate::wire::checksum::{Delta, Sum, pseudo_header, update};
 use crate::wire::ethernet::{self, arp};

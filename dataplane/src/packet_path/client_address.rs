@@ -3,10 +3,10 @@
 
 use super::connections::{Entry, Flags, Meta, Slot};
 use super::forward::split;
-use super::frame::{Frame, Offload, Segmentation};
 use super::parse::Packet;
 use super::sequence::{self, Shift};
 use super::{PacketPath, View};
+use crate::frame::{Frame, Offload, Segmentation};
 use crate::table::{ClientAddress, Hop};
 use crate::wire::transport::tcp;
 use crate::wire::{be32, byte, ip, put, put16, put32};

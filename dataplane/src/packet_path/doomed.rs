@@ -6,10 +6,10 @@
 
 use super::answer::ip_header;
 use super::connections::{Direction, Flags, Meta, Slot};
-use super::frame::Offload;
 use super::parse::{self, Packet, Parsed};
 use super::states;
 use super::{Director, DropReason, Frame, PacketPath, Verdict, View};
+use crate::frame::Offload;
 use crate::tick::Tick;
 use crate::wire::checksum::pseudo_header;
 use crate::wire::transport::tcp;

@@ -1,11 +1,11 @@
 //! The last step: a judged packet leaves whole, in fragments, or inside a tunnel.
 
 use super::forward::{self, Fit, split, tunnel};
-use super::frame::{Offload, Segmentation};
 use super::known::Course;
 use super::outbox::Outbox;
 use super::parse::Packet;
 use super::{Address, DropReason, Frame, PacketPath, Verdict, View};
+use crate::frame::{Offload, Segmentation};
 use crate::table::{Hop, Method, Real, Tunnel};
 use crate::wire::{ethernet, put, put16};
 

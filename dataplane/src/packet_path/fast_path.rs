@@ -11,12 +11,12 @@
 use super::connections::{Connections, Direction, Entry, Flags, Guess, Via};
 use super::egress::flow_hash;
 use super::forward::{self, nat, nat::Rewrite, tunnel};
-use super::frame::{Offload, Segmentation};
 use super::ftp;
 use super::known::assure;
 use super::parse::{Fragment, Packet};
 use super::states;
 use super::{Address, Frame, PacketPath, Verdict, View, tuple};
+use crate::frame::{Offload, Segmentation};
 use crate::table::{Method, PortId};
 use crate::tick::Ticks;
 use crate::wire::ip::{self, v4, v6};

@@ -1,9 +1,9 @@
 //! Frames that the packet path makes itself: questions to neighbours, segments, fragments, and what
 //! waited for a next hop. Buffers are made once and used again.
 
-use super::frame::{Frame, Offload};
 use super::verdict::Verdict;
-use crate::io::HEADROOM;
+use crate::frame::HEADROOM;
+use crate::frame::{Frame, Offload};
 use crate::table::PortId;
 
 /// Frames kept at most. A super-frame of 64 KiB makes 47 segments, so several fit; what comes when

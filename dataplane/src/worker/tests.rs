@@ -1,7 +1,8 @@
 #![allow(clippy::disallowed_methods)] // Waits for threads.
 
 use super::*;
-use crate::io::{Batch, Receive, Sent, Transmit, Unreachable, memory};
+use crate::frame::Batch;
+use crate::io::{Receive, Sent, Transmit, Unreachable, memory};
 use crate::packet_path::DropReason;
 use crate::packet_path::tests::fixture::{self, INSIDE, OUTSIDE, packet};
 use crate::table::{Method, Protocol, Timeouts, Tunables};
@@ -49,7 +50,7 @@ impl<F: FnMut() -> u64 + Send> Receive for Strange<F> {
 struct Gone;
 
 impl Transmit for Gone {
-    fn send(&mut self, _frames: &mut [crate::packet_path::Frame<'_>], _: u64) -> io::Result<Sent> {
+    fn send(&mut self, _frames: &mut [crate::frame::Frame<'_>], _: u64) -> io::Result<Sent> {
         Err(io::Error::from_raw_os_error(libc::ENXIO))
     }
 }

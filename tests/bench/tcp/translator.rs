@@ -3,9 +3,9 @@
 
 use crate::bare;
 use anyhow::{Result, anyhow};
+use dataplane::frame::Frame;
 use dataplane::io::steer::{Endpoint, Ports, SteeringRules};
 use dataplane::io::{Backend, Port, keep_to_a_processor};
-use dataplane::packet_path::Frame;
 use dataplane::table::Protocol;
 use dataplane::wire::checksum::{Delta, update};
 use dataplane::wire::{be16, be32, put, put16};

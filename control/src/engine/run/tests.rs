@@ -2,7 +2,8 @@
 #![allow(clippy::disallowed_methods)] // a thread that leaves the machine's namespace
 
 use super::*;
-use dataplane::io::{Batch, Port, Receive, Unreachable};
+use dataplane::frame::Batch;
+use dataplane::io::{Port, Receive, Unreachable};
 use dataplane::table::PortId;
 use nix::sched::{CloneFlags, unshare};
 use std::os::fd::BorrowedFd;

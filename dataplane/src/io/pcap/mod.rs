@@ -8,8 +8,8 @@ mod write;
 pub use read::{Reader, Record};
 pub use write::{NgWriter, Writer};
 
-use super::{BATCH, Batch, HEADROOM, Receive, Sent, Transmit, memory::MAX_FRAME};
-use crate::packet_path::Frame;
+use super::{Receive, Sent, Transmit, memory::MAX_FRAME};
+use crate::frame::{BATCH, Batch, Frame, HEADROOM};
 use crate::table::PortId;
 use std::io::{self, Read, Write};
 use std::os::fd::BorrowedFd;

@@ -3,9 +3,10 @@
 
 use super::socket::{LinkState, PacketSocket};
 use super::vnet;
+use crate::frame::{BATCH, Batch, Frame, HEADROOM, Offload};
+use crate::io::Receive;
 use crate::io::memory::MAX_FRAME;
-use crate::io::{BATCH, Batch, HEADROOM, Receive};
-use crate::packet_path::{Frame, Offload};
+
 use crate::table::PortId;
 use libc::{c_int, c_void};
 use std::io;

@@ -1,7 +1,8 @@
 use super::*;
+use crate::frame::{BATCH, Batch, Frame, HEADROOM, Offload, Segmentation};
 use crate::io::netns::Host;
-use crate::io::{BATCH, Batch, HEADROOM, Receive, Sent, Transmit};
-use crate::packet_path::{Frame, Offload, Segmentation};
+use crate::io::{Receive, Sent, Transmit};
+
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 /// An Ethernet frame of an unassigned type, so that no stack answers it.

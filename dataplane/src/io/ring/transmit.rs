@@ -2,9 +2,9 @@
 
 use super::socket::PacketSocket;
 use super::vnet;
+use crate::frame::{BATCH, Frame};
 use crate::io::steer::{self, REINJECTED};
-use crate::io::{BATCH, Sent, Transmit, offload};
-use crate::packet_path::Frame;
+use crate::io::{Sent, Transmit, offload};
 use arrayvec::ArrayVec;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};

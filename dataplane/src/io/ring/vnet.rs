@@ -1,8 +1,7 @@
 //! The virtio-net header that the kernel puts before each frame of a packet socket with
 //! `PACKET_VNET_HDR`. Fields are in the host's byte order (legacy virtio; VIRTIO 1.2, 5.1.6).
 
-use crate::packet_path::{Offload, Segmentation};
-
+use crate::frame::{Offload, Segmentation};
 /// Length of the header in bytes.
 pub const LENGTH: usize = 10;
 

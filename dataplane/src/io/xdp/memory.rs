@@ -6,7 +6,7 @@
 //! a socket that is closed are found again.
 
 use super::socket::{ENTRIES, now};
-use crate::packet_path::Frame;
+use crate::frame::Frame;
 use crate::table::PortId;
 use libc::c_void;
 use std::collections::{BTreeMap, BTreeSet};

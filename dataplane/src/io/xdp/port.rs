@@ -3,10 +3,11 @@
 use super::memory::{LONGEST, Memory, Pool, Shares};
 use super::rings::{Consumer, Producer};
 use super::socket::{ENTRIES, Rings, Socket};
+use crate::frame::{BATCH, Batch, Frame, Segmentation};
 use crate::io::offload::{Workshop, finish_checksum, recognise};
 use crate::io::ring::RingReceive;
-use crate::io::{BATCH, Batch, Receive, Sent, Transmit};
-use crate::packet_path::{Frame, Segmentation};
+use crate::io::{Receive, Sent, Transmit};
+
 use crate::table::PortId;
 use arrayvec::ArrayVec;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};

@@ -1,12 +1,12 @@
 use super::memory::KERNEL_HEADROOM;
 use super::*;
+use crate::frame::{BATCH, Batch, Frame, HEADROOM};
+use crate::io::Sent;
 use crate::io::bpf::{Arrival, ProgramKind};
 use crate::io::netns::Host;
 use crate::io::ring::RingTransmit;
 use crate::io::steer::tests::frames::{OWN, frame, rules};
 use crate::io::steer::{Judgement, SteeringRules, addressed, judge};
-use crate::io::{BATCH, Batch, HEADROOM, Sent};
-use crate::packet_path::Frame;
 use crate::table::{Mac, Prefix};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use proptest::prelude::*;

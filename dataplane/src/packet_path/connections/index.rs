@@ -121,7 +121,7 @@ impl Index {
     pub fn new(keys: usize) -> Self {
         let count = (keys * 100).div_ceil(CELLS * FILL).max(2 * REACH);
         let mut buckets = Vec::with_capacity(count);
-        crate::io::huge_pages(&mut buckets);
+        crate::memory::huge_pages(&mut buckets);
         buckets.resize_with(count, Bucket::default);
         Self { buckets: buckets.into_boxed_slice() }
     }
@@ -153,7 +153,7 @@ impl Index {
     /// Asks the processor to fetch the bucket of a hash that will be looked up soon.
     #[inline]
     pub fn prefetch(&self, hash: u64) {
-        crate::io::prefetch(&self.buckets, self.home(hash));
+        crate::memory::prefetch(&self.buckets, self.home(hash));
     }
 
     /// The candidate in the home bucket whose tag is this hash's, if any. It is not the right one

@@ -107,7 +107,7 @@ impl Connections {
     pub fn new(capacity: usize, workers: usize, keys: HashKeys) -> Self {
         let slots = capacity.max(1) + 1;
         let mut entries = Vec::with_capacity(slots);
-        crate::io::huge_pages(&mut entries);
+        crate::memory::huge_pages(&mut entries);
         entries.resize_with(slots, Entry::default);
         let mut wake = Vec::with_capacity(slots);
         wake.resize_with(slots, AtomicU32::default);
@@ -200,7 +200,7 @@ impl Connections {
     pub fn guess(&self, hash: u64) -> Guess {
         let guess = self.index.guess(hash);
         if let Some(candidate) = guess.candidate() {
-            crate::io::prefetch(&self.entries, candidate.slot.0 as usize);
+            crate::memory::prefetch(&self.entries, candidate.slot.0 as usize);
         }
         guess
     }

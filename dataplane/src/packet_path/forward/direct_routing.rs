@@ -2,7 +2,7 @@
 //! frame. Nothing above Ethernet changes but the hop limit.
 
 use super::decrement_hop_limit;
-use crate::packet_path::frame::Frame;
+use crate::frame::Frame;
 use crate::packet_path::parse::Packet;
 use crate::packet_path::verdict::{DropReason, Verdict};
 use crate::table::Hop;

@@ -8,9 +8,9 @@ pub mod nat;
 pub mod split;
 pub mod tunnel;
 
-use super::frame::{Frame, Offload, Segmentation};
 use super::parse::Packet;
 use super::verdict::{DropReason, Verdict};
+use crate::frame::{Frame, Offload, Segmentation};
 use crate::table::Hop;
 use crate::wire::ip::{v4, v6};
 use crate::wire::{be16, byte, checksum, ethernet, put, put16};

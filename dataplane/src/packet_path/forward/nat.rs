@@ -2,8 +2,8 @@
 //!
 //! Full NAT is the same rewrite with both ends changed.
 
+use crate::frame::Frame;
 use crate::packet_path::address::Address;
-use crate::packet_path::frame::Frame;
 use crate::packet_path::parse::Packet;
 use crate::wire::checksum::{Delta, crc32c, update};
 use crate::wire::ip::{self, v4, v6};

@@ -4,7 +4,7 @@
 //! Pieces are whole IP packets with finished checksums, written one after the other to a buffer
 //! that the caller reuses.
 
-use crate::packet_path::frame::{Frame, Segmentation};
+use crate::frame::{Frame, Segmentation};
 use crate::packet_path::parse::Packet;
 use crate::wire::checksum::{Sum, pseudo_header};
 use crate::wire::ip::{self, v4, v6};

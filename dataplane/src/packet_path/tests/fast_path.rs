@@ -5,7 +5,8 @@
 
 use super::fixture::packet::*;
 use super::fixture::*;
-use crate::io::{BATCH, HEADROOM};
+use crate::frame::{BATCH, HEADROOM, Segmentation};
+
 use crate::packet_path::connections::ConnectionInfo;
 use crate::packet_path::counters::Traffic;
 use crate::packet_path::reals::Load;

@@ -123,11 +123,11 @@ impl Network {
         bytes: &[u8],
         offload: Offload,
     ) -> (Verdict, Vec<Left>) {
-        let mut buffer = vec![0xa5; crate::io::HEADROOM + bytes.len() + 2048];
-        let end = crate::io::HEADROOM + bytes.len();
-        buffer[crate::io::HEADROOM..end].copy_from_slice(bytes);
+        let mut buffer = vec![0xa5; crate::frame::HEADROOM + bytes.len() + 2048];
+        let end = crate::frame::HEADROOM + bytes.len();
+        buffer[crate::frame::HEADROOM..end].copy_from_slice(bytes);
         let mut batch = Batch::new();
-        let mut frame = Frame::new(&mut buffer, crate::io::HEADROOM, end, port);
+        let mut frame = Frame::new(&mut buffer, crate::frame::HEADROOM, end, port);
         frame.offload = offload;
         batch.push(frame);
         let director = std::sync::Arc::clone(&self.director);

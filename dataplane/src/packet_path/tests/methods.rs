@@ -2,6 +2,7 @@
 
 use super::fixture::packet::*;
 use super::fixture::*;
+use crate::frame::Segmentation;
 use crate::packet_path::*;
 use crate::table::*;
 use crate::wire::ip::v4;

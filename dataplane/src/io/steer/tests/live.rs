@@ -2,7 +2,8 @@
 #![allow(clippy::disallowed_methods)]
 
 use super::*;
-use crate::io::{Attach, Attachment, Backend, Batch, Port, attach};
+use crate::frame::Batch;
+use crate::io::{Attach, Attachment, Backend, Port, attach};
 use crate::table::PortId;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io::{Read, Write};

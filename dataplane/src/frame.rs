@@ -1,6 +1,19 @@
 //! A packet in borrowed memory: a ring slot, a capture record, a test's bytes.
+//!
+//! Below both `io`, which fills frames, and `packet_path`, which judges them.
 
 use crate::table::PortId;
+use arrayvec::ArrayVec;
+
+/// Frames handled in one turn of a worker. One bit each in a `u64`.
+pub const BATCH: usize = 64;
+
+/// Bytes kept free before each received frame: the largest set of headers that a tunnel adds
+/// (IPv6 40, UDP 8, GUE 4 with 8 private) rounded up, and a VLAN tag.
+pub const HEADROOM: usize = 128;
+
+/// Frames of one turn, borrowed from the backend that received them.
+pub type Batch<'r> = ArrayVec<Frame<'r>, BATCH>;
 
 /// What the sender left for the network card to do. Rides through untouched unless the packet path
 /// does the work itself. Follows the virtio-net header.
