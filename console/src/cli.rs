@@ -79,8 +79,8 @@ pub fn run(arguments: Arguments) -> ExitCode {
             // Told apart before the command line was parsed; only help gets here.
             Err(CommandError::Failed("ipvsadm has to be the first word".to_owned()))
         }
-        Command::Drain { service, real, reason, within } => {
-            operate::drain(&client, service, real, reason, within)
+        Command::Drain { service, real, reason, within, persistent } => {
+            operate::drain(&client, service, real, reason, within, persistent.into())
         }
         Command::Undrain { service, real } => operate::undrain(&client, service, real),
         Command::KillConnections(kill) => operate::kill(&client, kill),

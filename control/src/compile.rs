@@ -13,7 +13,9 @@ pub use steering::steering;
 use crate::model::{
     Document, MatchRule, Method, Netmask, Persistence, Real, Service, Sorry, VirtualAddress,
 };
-use dataplane::table::{self, MarkRule, OwnedAddress, RealId, ServiceId, ServiceTable};
+use dataplane::table::{
+    self, Availability, MarkRule, OwnedAddress, RealId, ServiceId, ServiceTable,
+};
 use dataplane::tick::Ticks;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -35,9 +37,12 @@ pub struct Situation {
 /// How a real server's part in its service differs from the document.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Standing {
-    /// It has this weight: 0 while it is down or drained, less than its own while it starts slowly.
+    /// It has this weight: its agent's, or less than its own while it starts slowly. 0 when it is
+    /// drained and keeps its persistent clients.
     Weight(u32),
-    /// It is not there at all.
+    /// Weight 0, and persistent clients move: it is down, or drained without keeping them.
+    Withdrawn,
+    /// It is not in the service at all.
     Removed,
 }
 
@@ -136,18 +141,24 @@ fn service(source: &Service, part: &Part, ids: &mut Ids, fresh: &mut Generation)
     let mut reals = Vec::with_capacity(source.reals.len() + 1);
     // The packet path walks the newest first.
     for (real, standing) in source.reals.iter().zip(&part.standings).rev() {
-        let (weight, removed) = match standing {
-            None => (real.weight, false),
-            Some(Standing::Weight(weight)) => (*weight, false),
-            Some(Standing::Removed) => (0, true),
+        let (weight, availability) = match standing {
+            None => (real.weight, Availability::Serving),
+            Some(Standing::Weight(weight)) => (*weight, Availability::Serving),
+            Some(Standing::Withdrawn | Standing::Removed) => (0, Availability::Withdrawn),
         };
+        let removed = *standing == Some(Standing::Removed);
         let given = ids.real((source.address, real.address), id.id, real.weight);
         if given.0.fresh {
             fresh.fresh_reals.push(given.0.id);
         }
         if !removed {
-            let weight = if part.down && sorry_server(source, part).is_some() { 0 } else { weight };
-            reals.push(table_real(source.method_of(real), real, given.0.id, weight, given.1));
+            let (weight, availability) = if part.down && sorry_server(source, part).is_some() {
+                (0, Availability::Withdrawn)
+            } else {
+                (weight, availability)
+            };
+            let known = table_real(source.method_of(real), real, given.0.id, weight, given.1);
+            reals.push(table::Real { availability, ..known });
         }
     }
     let unserved = part.down || reals.iter().all(|real| real.weight == 0);
@@ -175,6 +186,7 @@ fn table_real(method: Method, real: &Real, id: RealId, weight: u32, last: u32) -
         port: real.address.port(),
         method,
         weight,
+        availability: Availability::Serving,
         last_weight: last,
         upper: real.upper,
         lower: real.lower,

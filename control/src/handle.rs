@@ -9,7 +9,7 @@ use crate::engine::{
 use crate::events::{Event, Packets, Record};
 use crate::health::task::{CheckView, Checker};
 use crate::ipvs;
-use crate::model::Document;
+use crate::model::{Document, PersistentClients};
 use crate::store::{Backup, Revision, RevisionInfo, StoreError};
 use crate::time::{TimeKeeper, TimeView};
 use crate::view::{
@@ -272,7 +272,8 @@ impl Handle {
         })
     }
 
-    /// Takes a real server out: no new connections. They are ended after `within`, if given.
+    /// Takes a real server out: no new connections. The open ones are ended after `within`, if
+    /// given; `persistent` says what becomes of clients that persistence leads to it.
     ///
     /// # Errors
     /// When there is no such service or real server.
@@ -283,6 +284,7 @@ impl Handle {
         author: &str,
         reason: &str,
         within: Option<Duration>,
+        persistent: PersistentClients,
     ) -> Result<(), Refusal> {
         let (service, real) = (service.to_owned(), real.to_owned());
         let (author, reason) = (author.to_owned(), reason.to_owned());
@@ -293,6 +295,7 @@ impl Handle {
             author,
             reason,
             within,
+            persistent,
         });
         outcome.await.map(|_| ())
     }

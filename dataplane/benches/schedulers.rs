@@ -53,6 +53,7 @@ fn service(scheduler: Scheduler, servers: u32) -> Service {
         port: 80,
         method: Method::DirectRouting,
         weight: 1 + id * 7 % 100,
+        availability: dataplane::table::Availability::Serving,
         last_weight: 1 + id * 7 % 100,
         upper: 0,
         lower: 0,

@@ -104,6 +104,7 @@ impl Ours {
             port: scenario.method_port(),
             method: Method::DirectRouting,
             weight: server.weight,
+            availability: dataplane::table::Availability::Serving,
             last_weight: if server.weight == 0 { kept } else { server.weight },
             upper: server.upper,
             lower: server.lower,

@@ -70,6 +70,7 @@ fn service(pool: &[Server]) -> Service {
         port: SERVICE_PORT,
         method: Method::Nat,
         weight: server.0,
+        availability: dataplane::table::Availability::Serving,
         last_weight: server.0,
         upper: 0,
         lower: 0,

@@ -91,6 +91,7 @@ fn service(tunnel: Tunnel, inner: Family, outer: Family) -> Service {
         port: SERVICE_PORT,
         method: Method::Tunnel(tunnel),
         weight: 1,
+        availability: dataplane::table::Availability::Serving,
         last_weight: 1,
         upper: 0,
         lower: 0,

@@ -6,6 +6,7 @@ pub use values::{ConsoleAddress, parse_duration};
 
 use crate::cli::demo::DemoArguments;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use control::model::PersistentClients;
 use std::ffi::OsString;
 use std::net::IpAddr;
 use std::net::SocketAddr;
@@ -104,6 +105,10 @@ pub enum Command {
         /// End what connections are left after this time.
         #[arg(long, value_name = "TIME", value_parser = parse_duration)]
         within: Option<Duration>,
+        /// What becomes of clients that persistence leads to it: their next connection goes to
+        /// another server, or they stay until their time is up.
+        #[arg(long, value_enum, default_value_t = Persistent::Move)]
+        persistent: Persistent,
     },
     /// Put a drained real server back.
     Undrain {
@@ -228,6 +233,24 @@ pub struct ShowArguments {
     /// Only what concerns this service, by name or address.
     #[arg(long, value_name = "SERVICE")]
     pub service: Option<String>,
+}
+
+/// What becomes of a drained real server's persistent clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Persistent {
+    /// They go to another server.
+    Move,
+    /// They stay.
+    Keep,
+}
+
+impl From<Persistent> for PersistentClients {
+    fn from(wanted: Persistent) -> Self {
+        match wanted {
+            Persistent::Move => Self::Move,
+            Persistent::Keep => Self::Keep,
+        }
+    }
 }
 
 /// What can be shown.

@@ -4,7 +4,7 @@ use super::{CommandError, Outcome, print};
 use crate::args::KillArguments;
 use crate::client::Client;
 use crate::web::api::{Applied, DrainWish, Killed, UndrainWish};
-use control::model::format_duration;
+use control::model::{PersistentClients, format_duration};
 use control::view::ConnectionFilter;
 use hyper::Method;
 use std::fs::OpenOptions;
@@ -19,9 +19,17 @@ pub(super) fn drain(
     real: String,
     reason: String,
     within: Option<Duration>,
+    persistent: PersistentClients,
 ) -> Outcome {
-    let text = format!("{real} of {service} takes no new connections\n");
-    let wish = DrainWish { service, real, reason, within: within.map(format_duration) };
+    let text = match persistent {
+        PersistentClients::Move => format!("{real} of {service} takes no new connections\n"),
+        PersistentClients::Keep => format!(
+            "{real} of {service} takes no new connections but those of clients that persistence \
+             leads to it\n"
+        ),
+    };
+    let within = within.map(format_duration);
+    let wish = DrainWish { service, real, reason, within, persistent };
     let _: Applied = client.post("/v1/drain", &wish)?;
     print::text(&text)
 }

@@ -9,6 +9,7 @@ use crate::args::{ShowArguments, Topic};
 use crate::client::{Client, query};
 use crate::web::api::EventsView;
 use control::events::{Record, Severity};
+use control::model::PersistentClients;
 use control::view::{
     ConnectionView, ConnectionsView, DropView, InterfaceView, RealState, RealView, ServiceView,
     StatusView,
@@ -203,6 +204,9 @@ fn drain_text(drain: &control::view::DrainView, real: &RealView) -> String {
     text.push_str(&format!("; {} connections left", real.active + real.inactive));
     if let Some(deadline) = drain.deadline {
         text.push_str(&format!(", ended at {}", print::moment(deadline)));
+    }
+    if drain.persistent == PersistentClients::Keep {
+        text.push_str("; persistent clients stay");
     }
     text
 }

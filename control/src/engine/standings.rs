@@ -4,7 +4,7 @@
 use super::State;
 use crate::compile::{RealKey, Standing, roles};
 use crate::health::weight::{FULL, published, share};
-use crate::model::{OnDown, QuorumUnit, Real, Service, VirtualAddress};
+use crate::model::{OnDown, PersistentClients, QuorumUnit, Real, Service, VirtualAddress};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,15 +63,18 @@ impl State {
     /// Why a real server takes no new connections, if it does not.
     fn absence(&self, service: &Service, real: &Real) -> Option<Standing> {
         let key = (service.address, real.address);
-        if self.maintenance.contains_key(&key) {
-            return Some(Standing::Weight(0));
+        if let Some(drain) = self.maintenance.get(&key) {
+            return Some(match drain.persistent {
+                PersistentClients::Move => Standing::Withdrawn,
+                PersistentClients::Keep => Standing::Weight(0),
+            });
         }
         let check = service.check_of(real)?;
         if self.believed(&key)? {
             return None;
         }
         Some(match check.on_down {
-            OnDown::Quiesce => Standing::Weight(0),
+            OnDown::Quiesce => Standing::Withdrawn,
             OnDown::Remove => Standing::Removed,
         })
     }

@@ -9,7 +9,7 @@ use crate::health::weight::AgentWeight;
 use crate::host::stack::Routes;
 use crate::host::{HostState, Stack};
 use crate::ipvs::KernelState;
-use crate::model::{Document, Service, VirtualAddress};
+use crate::model::{Document, PersistentClients, Service, VirtualAddress};
 use crate::store::{Found, RevisionInfo};
 use dataplane::packet_path::Capacity;
 use dataplane::table::{Mac, PortId, RealId, ServiceKey};
@@ -211,6 +211,9 @@ pub struct Drain {
     pub since: u64,
     /// When its remaining connections are ended, in milliseconds since 1970.
     pub deadline: Option<u64>,
+    /// What becomes of its persistent clients.
+    #[serde(default)]
+    pub persistent: PersistentClients,
     /// Of two orders about a real server, on either director, the one with the larger stamp holds.
     #[serde(default)]
     pub stamp: u64,

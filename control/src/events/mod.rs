@@ -23,7 +23,7 @@ use crate::engine::{Action, Counted, Moment, Order, PortStatus, State, Ticket};
 use crate::health::weight::AgentWeight;
 use crate::host::HostState;
 use crate::ipvs;
-use crate::model::{Document, VirtualAddress};
+use crate::model::{Document, PersistentClients, VirtualAddress};
 use crate::store::RevisionInfo;
 use crate::sync::session::Control;
 use crate::vrrp::fsm as vrrp;
@@ -120,6 +120,8 @@ pub enum Event {
         reason: String,
         /// Its connections are ended after this.
         within: Option<Duration>,
+        /// What becomes of its persistent clients.
+        persistent: PersistentClients,
     },
     /// An operator puts a real server back.
     ServerUndrained {
@@ -331,8 +333,8 @@ pub fn decide(state: &mut State, event: Event, senses: &Senses<'_>, out: &mut Ve
         Event::NotStored { version, error } => {
             stored::not_stored(state, version, &error, now, out);
         }
-        Event::ServerDrained { ticket, service, real, author, reason, within } => {
-            let order = server_drained::Wish { author, reason, within };
+        Event::ServerDrained { ticket, service, real, author, reason, within, persistent } => {
+            let order = server_drained::Wish { author, reason, within, persistent };
             server_drained::drain(state, ticket, &service, &real, order, now, out);
         }
         Event::ServerUndrained { ticket, service, real, author } => {

@@ -3,6 +3,7 @@
 use super::{Kind, Senses, Severity};
 use crate::compile::RealKey;
 use crate::engine::{Action, Drain, Moment, Order, Outcome, Refusal, State, StoreCommand, Ticket};
+use crate::model::PersistentClients;
 use crate::sync::message::{DrainOrder, Drained};
 use crate::sync::session::Control;
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ pub(super) struct Wish {
     pub author: String,
     pub reason: String,
     pub within: Option<Duration>,
+    pub persistent: PersistentClients,
 }
 
 pub(super) fn drain(
@@ -35,7 +37,9 @@ pub(super) fn drain(
     let since = now.unix_millis();
     let stamp = state.sharing.next_stamp(since);
     let (author, reason) = (order.author.clone(), order.reason.clone());
-    keep(state, key, Order::Drained(Drain { author, reason, since, deadline, stamp }), out);
+    let persistent = order.persistent;
+    let drain = Drain { author, reason, since, deadline, persistent, stamp };
+    keep(state, key, Order::Drained(drain), out);
     tell(state, key, out);
     let why = if order.reason.is_empty() { String::new() } else { format!(": {}", order.reason) };
     let text = format!("{} was drained by {}{why}", key.1, order.author);
@@ -130,9 +134,10 @@ pub(super) fn restored(
 fn order_of(state: &State, key: RealKey) -> Option<DrainOrder> {
     let (service, real) = (key.0.derived_name(), key.1);
     let (stamp, drain) = match state.maintenance.get(&key) {
-        Some(Drain { author, reason, since, deadline, stamp }) => {
+        Some(Drain { author, reason, since, deadline, persistent, stamp }) => {
             let (author, reason) = (author.clone(), reason.clone());
-            (*stamp, Some(Drained { author, reason, since: *since, deadline: *deadline }))
+            let (since, deadline, persistent) = (*since, *deadline, *persistent);
+            (*stamp, Some(Drained { author, reason, since, deadline, persistent }))
         }
         None => (*state.put_back.get(&key)?, None),
     };
@@ -181,8 +186,8 @@ pub(super) fn heard(
         };
         let stamp = order.stamp;
         let order = match order.drain {
-            Some(Drained { author, reason, since, deadline }) => {
-                Order::Drained(Drain { author, reason, since, deadline, stamp })
+            Some(Drained { author, reason, since, deadline, persistent }) => {
+                Order::Drained(Drain { author, reason, since, deadline, persistent, stamp })
             }
             None => Order::PutBack { put_back: stamp },
         };

@@ -9,6 +9,7 @@ mod check;
 mod decode;
 mod difference;
 mod document;
+mod drain;
 mod encode;
 mod names;
 mod peer;
@@ -30,6 +31,7 @@ pub use check::{
 };
 pub use difference::{Change, Difference, differences};
 pub use document::{AttachedBy, Document, Interface, Node, Timeouts};
+pub use drain::PersistentClients;
 pub use names::{method_name, protocol_name, scheduler_from_name, scheduler_name};
 pub use peer::{Fence, Peer};
 pub use problem::Problem;

@@ -9,7 +9,7 @@
 //! rare and grows new fields.
 
 use super::lineage::{ChangeId, Lineage};
-use crate::model::SharedText;
+use crate::model::{PersistentClients, SharedText};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -216,6 +216,9 @@ pub struct Drained {
     pub since: u64,
     /// When the remaining connections are ended.
     pub deadline: Option<u64>,
+    /// What becomes of its persistent clients.
+    #[serde(default)]
+    pub persistent: PersistentClients,
 }
 
 /// What a node is for one VRRP instance.

@@ -3,7 +3,7 @@
 use crate::engine::State as EngineState;
 use crate::events::Packets;
 use crate::model::{Method, Real, Service, method_name, protocol_name, scheduler_name};
-use crate::model::{Persistence, VirtualAddress};
+use crate::model::{Persistence, PersistentClients, VirtualAddress};
 use dataplane::packet_path::counters::Traffic;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -110,6 +110,8 @@ pub struct DrainView {
     pub since: u64,
     /// When the rest of its connections is ended, in milliseconds since 1970.
     pub deadline: Option<u64>,
+    /// What becomes of its persistent clients.
+    pub persistent: PersistentClients,
 }
 
 /// Counters. Bytes are those of whole IP packets.
@@ -220,6 +222,7 @@ fn real_view(
             reason: drain.reason.clone(),
             since: drain.since,
             deadline: drain.deadline,
+            persistent: drain.persistent,
         }),
         traffic: id.map(|id| state.ledger.real(id, packets).into()).unwrap_or_default(),
     }

@@ -34,6 +34,7 @@ pub fn table(method: Method, v6: bool) -> ServiceTable {
         port: 8080,
         method,
         weight: 1,
+        availability: dataplane::table::Availability::Serving,
         last_weight: 1,
         upper: 0,
         lower: 0,

@@ -3,7 +3,7 @@
 
 use super::connections::{ConnectionInfo, Direction, Flags, Tuple};
 use super::forward::tunnel;
-use super::persistence::template_key;
+use super::persistence::{keeps_clients, template_key};
 use super::schedule::Flow;
 use super::{Address, PacketPath, View, states};
 use crate::table::{Method, NoHop, Protocol, Real, Service, ServiceKey};
@@ -200,8 +200,7 @@ impl Explanation {
         };
         let id = connections.entry(slot).real();
         let real = service.reals.iter().find(|real| real.id == id);
-        let holds =
-            real.filter(|real| real.weight != 0 || !view.table.tunables.expire_quiescent_template);
+        let holds = real.filter(|real| keeps_clients(real, &view.table.tunables));
         let Some(real) = holds else {
             self.say("persistence", "the template's real server is gone; a new one is scheduled");
             return None;

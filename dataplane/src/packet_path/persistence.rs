@@ -8,7 +8,7 @@ use super::connections::{Direction, Flags, NewConnection, Slot, Tuple};
 use super::open::via;
 use super::schedule::Flow;
 use super::{Address, PacketPath, View};
-use crate::table::{Family, Persistence, Real, Service, ServiceKey};
+use crate::table::{Availability, Family, Persistence, Real, Service, ServiceKey, Tunables};
 
 const FTP: u16 = 21;
 
@@ -57,8 +57,7 @@ impl PacketPath {
             return None;
         }
         let real = service.reals.iter().find(|real| real.id == entry.real());
-        let drained = view.table.tunables.expire_quiescent_template;
-        match real.filter(|real| !(drained && real.weight == 0)) {
+        match real.filter(|real| keeps_clients(real, &view.table.tunables)) {
             Some(real) => {
                 connections.reset_timer(slot, view.now, entry.timeout());
                 Some((real, slot))
@@ -101,6 +100,12 @@ impl PacketPath {
         view.director.reals().count_template(real.id, true);
         Some(slot)
     }
+}
+
+/// Whether templates that name a real server still lead clients to it.
+pub(super) fn keeps_clients(real: &Real, tunables: &Tunables) -> bool {
+    real.weight > 0
+        || real.availability == Availability::Serving && !tunables.expire_quiescent_template
 }
 
 /// The template's key, and whether it names the real server's port.

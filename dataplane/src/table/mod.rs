@@ -12,8 +12,8 @@ mod services;
 pub use hops::{Hop, Hops, HostLink, NoHop, PortInfo, Route, Vlan, route_rank, source_among};
 pub use mark::{MarkRule, Prefix};
 pub use service::{
-    ClientAddress, GueChecksum, Method, Persistence, Protocol, Real, RealId, Scheduler,
-    SchedulerFlags, Service, ServiceId, ServiceKey, Tunnel,
+    Availability, ClientAddress, GueChecksum, Method, Persistence, Protocol, Real, RealId,
+    Scheduler, SchedulerFlags, Service, ServiceId, ServiceKey, Tunnel,
 };
 pub use services::{OwnedAddress, ServiceTable, Timeouts, Tunables};
 

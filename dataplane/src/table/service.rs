@@ -131,6 +131,17 @@ pub enum GueChecksum {
     Remote,
 }
 
+/// Why a real server takes no new connections, where its weight of 0 is not the operator's own.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Availability {
+    /// Its weight alone decides. A weight of 0 keeps persistent clients, as in IPVS, unless
+    /// [`Tunables::expire_quiescent_template`](super::Tunables::expire_quiescent_template) is set.
+    #[default]
+    Serving,
+    /// It is drained or dead: persistent clients move to another real server at once.
+    Withdrawn,
+}
+
 /// One real server of one service.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Real {
@@ -142,8 +153,10 @@ pub struct Real {
     pub port: u16,
     /// How packets reach it.
     pub method: Method,
-    /// Share of new connections; 0 takes none (drained).
+    /// Share of new connections; 0 takes none.
     pub weight: u32,
+    /// Whether it keeps its persistent clients while `weight` is 0.
+    pub availability: Availability,
     /// The last weight that was not 0; Maglev keeps placing by it.
     pub last_weight: u32,
     /// Connections at which it stops taking new ones; 0 for no limit.

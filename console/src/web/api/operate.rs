@@ -9,6 +9,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use control::handle::Handle;
 use control::ipvs;
+use control::model::PersistentClients;
 use control::view::ConnectionFilter;
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +27,9 @@ pub struct DrainWish {
     pub reason: String,
     /// The time after which its connections are ended, such as `10m`.
     pub within: Option<String>,
+    /// What becomes of its persistent clients: `move`, as usual, or `keep`.
+    #[serde(default)]
+    pub persistent: PersistentClients,
 }
 
 /// A real server to put back.
@@ -65,7 +69,8 @@ pub(super) async fn drain(
             Failure::bad_request("within should be a time with its unit, such as 10m")
         })?),
     };
-    handle.drain(&wish.service, &wish.real, &caller.name, &wish.reason, within).await?;
+    let DrainWish { service, real, reason, persistent, .. } = &wish;
+    handle.drain(service, real, &caller.name, reason, within, *persistent).await?;
     Ok(Json(Applied { revision: None }))
 }
 

@@ -1,7 +1,8 @@
 //! Real servers die, come back, are drained; services lose and gain their quorum.
 
 use super::*;
-use crate::model::{ConnectionsOnDown, OnDown, Quorum, QuorumUnit};
+use crate::model::{ConnectionsOnDown, OnDown, PersistentClients, Quorum, QuorumUnit};
+use dataplane::table::Availability;
 
 fn down(director: &mut Director, last: u8) {
     director.happen(Event::RealDown { real: (vip(), rip(last)), reason: "HTTP 500".into() });
@@ -154,8 +155,47 @@ fn drain(director: &mut Director, real: &str, within: Option<Duration>) -> Ticke
         author: "root".into(),
         reason: "new disk".into(),
         within,
+        persistent: PersistentClients::Move,
     });
     ticket
+}
+
+/// Whether clients that persistence leads to the service's real server 1 move.
+fn persistent_clients_move(director: &Director) -> bool {
+    let service = director.state.generation.service(&vip()).expect("compiled");
+    let real = service.reals.iter().find(|real| real.address == rip(1).ip()).expect("in it");
+    assert_eq!(real.weight, 0);
+    real.availability == Availability::Withdrawn
+}
+
+#[test]
+fn persistent_clients_leave_a_dead_server_and_stay_with_one_of_weight_0() {
+    let mut director = Director::new(Some(web(&[1, 2])));
+    up(&mut director, 1);
+    down(&mut director, 1);
+    assert!(persistent_clients_move(&director));
+    let mut weightless = web(&[1, 2]);
+    Arc::make_mut(&mut weightless.services[0]).reals[0].weight = 0;
+    let director = Director::new(Some(weightless));
+    assert!(!persistent_clients_move(&director), "as in IPVS");
+}
+
+#[test]
+fn at_a_drain_persistent_clients_move_unless_they_are_to_stay() {
+    for (persistent, moves) in [(PersistentClients::Move, true), (PersistentClients::Keep, false)] {
+        let mut director = Director::new(Some(web(&[1, 2])));
+        let ticket = director.ticket();
+        director.happen(Event::ServerDrained {
+            ticket,
+            service: "web".into(),
+            real: "10.0.0.1".into(),
+            author: "root".into(),
+            reason: String::new(),
+            within: None,
+            persistent,
+        });
+        assert_eq!(persistent_clients_move(&director), moves, "{persistent:?}");
+    }
 }
 
 #[test]

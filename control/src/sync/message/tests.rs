@@ -72,6 +72,7 @@ fn samples() -> Vec<Message> {
                     reason: text(),
                     since: 1,
                     deadline: Some(u64::MAX),
+                    persistent: crate::model::PersistentClients::Keep,
                 }),
             },
         ]),

@@ -16,6 +16,7 @@ fn reals() -> Reals {
             port: 80,
             method: Method::Nat,
             weight: 1,
+            availability: crate::table::Availability::Serving,
             last_weight: 1,
             upper: 0,
             lower: 0,

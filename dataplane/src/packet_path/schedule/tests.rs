@@ -23,6 +23,7 @@ pub(super) fn real(id: u32, weight: u32) -> Real {
         port: 80,
         method: Method::Nat,
         weight,
+        availability: crate::table::Availability::Serving,
         last_weight: weight,
         upper: 0,
         lower: 0,

@@ -56,6 +56,7 @@ pub fn real(id: u32, v6: bool, number: u8, method: Method) -> Real {
         port: 8080,
         method,
         weight: 1,
+        availability: crate::table::Availability::Serving,
         last_weight: 1,
         upper: 0,
         lower: 0,

@@ -2,13 +2,22 @@
 
 use super::*;
 use crate::engine::Order;
+use crate::model::PersistentClients;
 
 fn order(director: &mut Director, real: &str, out: bool) {
     let ticket = director.ticket();
     let (service, real, author) = ("web".to_owned(), real.to_owned(), "root".to_owned());
     director.happen(if out {
         let reason = "new disk".to_owned();
-        Event::ServerDrained { ticket, service, real, author, reason, within: None }
+        Event::ServerDrained {
+            ticket,
+            service,
+            real,
+            author,
+            reason,
+            within: None,
+            persistent: PersistentClients::Move,
+        }
     } else {
         Event::ServerUndrained { ticket, service, real, author }
     });
@@ -64,6 +73,7 @@ fn a_director_that_comes_back_gets_the_drains_with_the_servers() {
         author: "root".into(),
         reason: String::new(),
         within: Some(Duration::from_secs(60)),
+        persistent: PersistentClients::Move,
     });
     pair.join();
     pair.settle();

@@ -120,6 +120,7 @@ fn real(node: usize, dest: &Dest) -> Real {
     Real {
         address: dest.address,
         port: dest.port,
+        availability: crate::table::Availability::Serving,
         last_weight: dest.last_weight as u32,
         ..super::real(node as u32, dest.weight as u32)
     }
