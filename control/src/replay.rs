@@ -128,6 +128,7 @@ impl<W: Write> Run<W> {
         let now = Tick(0).after(Ticks::from(at.saturating_sub(start)));
         let (table, hops) = (self.director.table(), self.director.hops());
         let view = View { director: &self.director, table: &table, hops: &hops, now };
+        self.director.expire(now);
         self.path.expire(view);
         let mut batch = Batch::new();
         batch.push(Frame::new(buffer, HEADROOM, end, port));

@@ -7,9 +7,10 @@ use std::time::Duration;
 /// Ticks in one second.
 pub const PER_SECOND: u32 = 256;
 
-/// A moment, in 1/256 s since an arbitrary start. Comparisons wrap, so moments at most 97 days
-/// apart order correctly.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+/// A moment, in 1/256 s since an arbitrary start. Comparisons wrap, so only moments at most 97 days
+/// apart order correctly: whatever keeps a moment for longer has to forget it in time. There is no
+/// default, as no moment can stand for "never".
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Tick(pub u32);
 
 /// A span of time in 1/256 s. The longest that Viaduct uses is IPVS's 31 days of persistence.
@@ -37,6 +38,10 @@ impl From<Duration> for Ticks {
 }
 
 impl Tick {
+    /// Where the clock of a process starts: five minutes before the count wraps, as Linux's jiffies
+    /// do, so that code that cannot bear the wrap fails on its first day.
+    pub const START: Self = Self(0_u32.wrapping_sub(300 * PER_SECOND));
+
     /// The moment `span` later.
     #[must_use]
     pub const fn after(self, span: Ticks) -> Self {
@@ -66,8 +71,26 @@ const fn earlier_to(earlier: Tick, later: Tick) -> Ticks {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+    use std::sync::OnceLock;
+
+    /// Names the tick at which the clock of the tests starts.
+    pub const START_VARIABLE: &str = "VIADUCT_TEST_START";
+
+    /// Where the clock of the tests starts.
+    pub fn start() -> Tick {
+        static START: OnceLock<u32> = OnceLock::new();
+        Tick(*START.get_or_init(|| match std::env::var(START_VARIABLE) {
+            Ok(number) => number.parse().unwrap(),
+            Err(_) => 0,
+        }))
+    }
+
+    /// The moment `ticks` after the start of the tests' clock.
+    pub fn moment(ticks: u32) -> Tick {
+        start().after(Ticks(ticks))
+    }
 
     #[test]
     fn order_survives_the_wrap() {

@@ -61,7 +61,8 @@ pub enum Action {
     EndConnections(RealId),
     /// Reset both ends of the connections to a real server.
     ResetConnections(RealId),
-    /// Let lblc and lblcr forget the destinations that nobody asked for lately.
+    /// Let the dataplane forget what has expired: path limits, fragments' first parts, and the
+    /// destinations of lblc and lblcr that nobody asked for lately.
     ForgetDestinations,
     /// Tell the caller.
     Reply {

@@ -130,8 +130,9 @@ impl World {
         self.keeper.command(StoreCommand::Keep(record));
     }
 
-    /// In small steps with pauses, so that packet threads get the locks in between.
+    /// Destinations in small steps with pauses, so that packet threads get the locks in between.
     fn forget_destinations(&self) {
+        self.dataplane.director().expire(dataplane::worker::now());
         let dataplane = Arc::clone(&self.dataplane);
         tokio::spawn(async move {
             while dataplane.director().expire_schedulers(dataplane::worker::now()) {

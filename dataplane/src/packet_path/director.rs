@@ -192,6 +192,13 @@ impl Director {
         &self.reals
     }
 
+    /// Forgets path limits and fragments' first parts whose time is up. To be called every second or
+    /// two, off the packet threads.
+    pub fn expire(&self, now: Tick) {
+        self.reals.expire_limits(now);
+        self.trails().expire(now);
+    }
+
     /// Lets lblc and lblcr forget destinations not seen for long, and frees tables that were
     /// replaced. To be called every second or two, off the packet threads, which wait for one small
     /// step at most; and again a moment later when it returns that there is more to do.
@@ -322,6 +329,7 @@ fn prepare_scheduler(place: &Mutex<Option<SchedulerState>>, service: &Service, n
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tick::tests::moment;
     use std::sync::mpsc::sync_channel;
 
     #[test]
@@ -329,14 +337,14 @@ mod tests {
         let capacity = Capacity { connections: 1024, services: 4, reals: 4, workers: 1 };
         let (sender, _) = sync_channel(1);
         let director = Director::new(capacity, HashKeys([1, 2, 3, 4]), sender);
-        director.publish(ServiceTable::default(), Tick(1));
+        director.publish(ServiceTable::default(), moment(1));
         let (reading, hops) = (Arc::clone(&director.table()), Arc::clone(&director.hops()));
         let (table, old_hops) = (Arc::downgrade(&reading), Arc::downgrade(&hops));
-        director.publish(ServiceTable::default(), Tick(2));
-        director.expire_schedulers(Tick(3));
+        director.publish(ServiceTable::default(), moment(2));
+        director.expire_schedulers(moment(3));
         drop((reading, hops));
         assert!(table.upgrade().is_some() && old_hops.upgrade().is_some(), "kept for control");
-        director.expire_schedulers(Tick(4));
+        director.expire_schedulers(moment(4));
         assert!(table.upgrade().is_none() && old_hops.upgrade().is_none(), "freed by control");
     }
 }

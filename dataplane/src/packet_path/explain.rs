@@ -239,7 +239,7 @@ impl Explanation {
         match view.hops.resolve(&real.address) {
             Ok(hop) => {
                 let name = view.hops.port(hop.port).map_or("?", |port| port.name.as_str());
-                let path = view.director.reals().path_limit(real.id, hop.mtu, view.now);
+                let path = view.director.reals().path_limit(real.id, hop.mtu);
                 let carried = match real.method {
                     Method::Tunnel(kind) => tunnel::inner_mtu(kind, real.address.is_ipv4(), path),
                     Method::Nat | Method::DirectRouting | Method::FullNat | Method::Local => path,

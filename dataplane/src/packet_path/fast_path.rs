@@ -338,7 +338,7 @@ impl PacketPath {
         let hop = view.hops.for_real(real).filter(|hop| hop.vlan.is_none())?;
         let Method::Tunnel(kind) = view.table.real(real)?.1.method else { return None };
         let source = view.hops.source_for_real(real)?;
-        let (destination, mtu) = view.director.reals().path(real, hop.mtu, view.now)?;
+        let (destination, mtu) = view.director.reals().path(real, hop.mtu)?;
         let is_v4 = destination.is_v4();
         let (length, mtu) = (tunnel::length(kind, is_v4), tunnel::inner_mtu(kind, is_v4, mtu));
         // Neither a checksum inside nor cutting can be left to the network card.
@@ -384,7 +384,7 @@ impl PacketPath {
     ) -> Option<PortId> {
         let (real, reals) = (entry.real(), view.director.reals());
         let hop = view.hops.for_real(real).filter(|hop| hop.vlan.is_none())?;
-        let (address, mtu) = reals.path(real, hop.mtu, view.now)?;
+        let (address, mtu) = reals.path(real, hop.mtu)?;
         let timeout = timeout(view, packet.protocol);
         if !passes(bytes, &packet, offload, mtu) || !entry.renew(view.now, timeout, 1) {
             return None;

@@ -62,8 +62,13 @@ pub(super) struct Trails {
 }
 
 impl Trails {
-    fn remember(&mut self, datagram: Datagram, trail: Trail, now: Tick) {
+    /// Forgets what has expired. An entry that stayed much longer would look new again.
+    pub fn expire(&mut self, now: Tick) {
         self.forget(|expires, _| expires.is_due(now));
+    }
+
+    fn remember(&mut self, datagram: Datagram, trail: Trail, now: Tick) {
+        self.expire(now);
         if let Some((_, known)) = self.known.get_mut(&datagram) {
             // The first part came once more.
             *known = trail;

@@ -24,20 +24,22 @@ const QUOTE_V6: usize = 1280 - v6::LENGTH - icmp::LENGTH;
 /// Errors sent per second at most by one worker (RFC 1812 section 4.3.2.8 asks for a limit).
 const ERRORS_PER_SECOND: u32 = 1000;
 
-/// How many more errors may be sent in the current second.
+/// Counts what was done in the current second of the clock.
 #[derive(Debug, Default)]
 pub(super) struct PerSecond {
-    second: Tick,
+    /// Told from others by its number alone: a comparison would take one of long ago for the future.
+    second: u32,
     spent: u32,
 }
 
 impl PerSecond {
     /// Whether there is room for one more of `limit`.
     pub(super) fn spend(&mut self, now: Tick, limit: u32) -> bool {
-        if now.since(self.second).0 >= PER_SECOND {
-            *self = Self { second: now, spent: 0 };
+        let second = now.0 / PER_SECOND;
+        if self.second != second {
+            *self = Self { second, spent: 0 };
         }
-        self.spent += 1;
+        self.spent = self.spent.saturating_add(1);
         self.spent <= limit
     }
 }

@@ -119,7 +119,7 @@ impl PacketPath {
             Some(hop) => hop,
             None => return Ok(Verdict::Consumed),
         };
-        let path = view.director.reals().path_limit(course.real.id, hop.mtu, view.now);
+        let path = view.director.reals().path_limit(course.real.id, hop.mtu);
         let mtu = match course.real.method {
             Method::Tunnel(tunnel) if course.via == Via::Tunnel => {
                 forward::tunnel::inner_mtu(tunnel, course.real.address.is_ipv4(), path)

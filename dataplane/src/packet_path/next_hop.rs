@@ -74,10 +74,18 @@ const PATIENCE: Ticks = Ticks(PER_SECOND);
 /// How often one neighbour is asked for.
 const ASK_AGAIN: Ticks = Ticks(PER_SECOND / 2);
 
-/// Frames whose next hop is being asked for.
+/// A frame whose next hop is being asked for.
+#[derive(Debug)]
+struct WaitingFrame {
+    until: Tick,
+    neighbour: (PortId, IpAddr),
+    own: OwnFrame,
+}
+
+/// Frames whose next hop is being asked for, and who was asked for.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
-    frames: Vec<(Tick, OwnFrame)>,
+    frames: Vec<WaitingFrame>,
     asked: Vec<(Tick, PortId, IpAddr)>,
     generation: u64,
 }
@@ -136,7 +144,11 @@ impl PacketPath {
                     return Err(DropReason::NextHopUnresolved);
                 }
                 let copy = self.outbox.copy_of(frame).ok_or(DropReason::NextHopUnresolved)?;
-                self.waiting.frames.push((view.now.after(PATIENCE), copy));
+                self.waiting.frames.push(WaitingFrame {
+                    until: view.now.after(PATIENCE),
+                    neighbour: (port, neighbour),
+                    own: copy,
+                });
                 self.waiting.generation = view.hops.generation;
                 Ok(None)
             }
@@ -146,7 +158,6 @@ impl PacketPath {
     /// Asks for a neighbour, at most every [`ASK_AGAIN`].
     fn ask(&mut self, view: View<'_>, port: PortId, neighbour: IpAddr) {
         let asked = &mut self.waiting.asked;
-        asked.retain(|(until, ..)| !until.is_due(view.now));
         if asked.iter().any(|(_, p, n)| (*p, *n) == (port, neighbour)) {
             return;
         }
@@ -160,27 +171,29 @@ impl PacketPath {
         }
     }
 
-    /// Whether somebody was asked for on this port not long ago.
+    /// Whether this neighbour was asked for not long ago, or a frame still waits for it.
     pub(super) fn was_asked(&self, port: PortId, neighbour: IpAddr) -> bool {
-        self.waiting.asked.iter().any(|(_, p, n)| (*p, *n) == (port, neighbour))
-            || !self.waiting.frames.is_empty()
+        let Waiting { frames, asked, .. } = &self.waiting;
+        asked.iter().any(|(_, p, n)| (*p, *n) == (port, neighbour))
+            || frames.iter().any(|frame| frame.neighbour == (port, neighbour))
     }
 
     /// Judges the waiting frames again when the next hops have changed, and drops those that have
     /// waited too long.
     pub(super) fn retry_waiting(&mut self, view: View<'_>) {
+        self.waiting.asked.retain(|(until, ..)| !until.is_due(view.now));
         if self.waiting.frames.is_empty() {
             return;
         }
         let changed = self.waiting.generation != view.hops.generation;
-        for (until, own) in std::mem::take(&mut self.waiting.frames) {
+        for frame in std::mem::take(&mut self.waiting.frames) {
             if changed {
-                self.judge_again(view, own);
-            } else if until.is_due(view.now) {
-                self.outbox.discard(own);
+                self.judge_again(view, frame.own);
+            } else if frame.until.is_due(view.now) {
+                self.outbox.discard(frame.own);
                 self.count_drop(DropReason::NextHopUnresolved);
             } else {
-                self.waiting.frames.push((until, own));
+                self.waiting.frames.push(frame);
             }
         }
     }

@@ -7,8 +7,10 @@ use super::schedule::threshold::Thresholds;
 use super::schedule::{Changes, Loads};
 use crate::table::{Mac, PortId, Real, RealId};
 use crate::tick::{Tick, Ticks};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Connections of one real server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -43,9 +45,9 @@ struct State {
     lower: AtomicU32,
     /// Whether a scheduler wants to know when the load changes.
     followed: AtomicU32,
-    /// Largest packet that the path to it carries, and since when that is known; 0 for no limit.
-    path_mtu: AtomicU32,
-    path_since: AtomicU32,
+    /// How much less than [`u32::MAX`] the largest packet is that the path to it carries: 0, which
+    /// every state starts with, is no limit.
+    path_limit: AtomicU32,
 }
 
 impl State {
@@ -56,12 +58,14 @@ impl State {
     }
 
     #[inline(always)]
-    fn path_limit(&self, mtu: u16, now: Tick) -> u16 {
-        let limit = self.path_mtu.load(Relaxed);
-        if limit == 0 || now.since(Tick(self.path_since.load(Relaxed))) > PATH_LIMIT_KEPT {
-            return mtu;
-        }
-        u16::try_from(limit).unwrap_or(mtu).min(mtu)
+    fn path_limit(&self, mtu: u16) -> u16 {
+        // No more than `mtu`, so it fits.
+        (!self.path_limit.load(Relaxed)).min(u32::from(mtu)) as u16
+    }
+
+    /// `None` lifts the limit.
+    fn limit_path(&self, limit: Option<u16>) {
+        self.path_limit.store(limit.map_or(0, |limit| !u32::from(limit)), Relaxed);
     }
 }
 
@@ -72,6 +76,8 @@ const PATH_LIMIT_KEPT: Ticks = Ticks::from_secs(600);
 #[derive(Debug)]
 pub struct Reals {
     states: Box<[State]>,
+    /// When which path limits end.
+    limits: Mutex<BTreeMap<RealId, Tick>>,
     changes: Changes,
     locals: Box<[[AtomicU64; 2]]>,
     local_count: AtomicU32,
@@ -89,6 +95,7 @@ impl Reals {
         let fill = |n| std::iter::repeat_with(AtomicU64::default).take(n).collect();
         Self {
             states: std::iter::repeat_with(State::default).take(count).collect(),
+            limits: Mutex::default(),
             changes: Changes::new(count),
             locals: std::iter::repeat_with(Default::default).take(MOST_LOCALS).collect(),
             local_count: AtomicU32::new(0),
@@ -111,6 +118,10 @@ impl Reals {
     pub fn configure(&self, real: &Real, followed: bool) {
         let Some(state) = self.state(real.id) else { return };
         let address = Address::from(real.address).0;
+        if state.address().0 != address {
+            self.limits().remove(&real.id);
+            state.limit_path(None);
+        }
         state.address[0].store((address >> 64) as u64, Relaxed);
         state.address[1].store(address as u64, Relaxed);
         state.followed.store(followed.into(), Relaxed);
@@ -147,25 +158,41 @@ impl Reals {
         })
     }
 
-    /// The network said that packets to this server must be no larger than `mtu` bytes.
+    /// The network said that packets to this server must be no larger than `mtu` bytes. A limit is
+    /// only ever lowered while it lasts (RFC 1191 section 3).
     pub fn limit_path(&self, id: RealId, mtu: u16, now: Tick) {
-        if let Some(state) = self.state(id) {
-            state.path_since.store(now.0, Relaxed);
-            state.path_mtu.store(u32::from(mtu), Relaxed);
-        }
+        let Some(state) = self.state(id) else { return };
+        let mut limits = self.limits();
+        state.limit_path(Some(state.path_limit(mtu)));
+        limits.insert(id, now.after(PATH_LIMIT_KEPT));
+    }
+
+    /// Lifts the path limits whose time is up.
+    pub fn expire_limits(&self, now: Tick) {
+        self.limits().retain(|id, until| {
+            let keep = !until.is_due(now);
+            if let (false, Some(state)) = (keep, self.state(*id)) {
+                state.limit_path(None);
+            }
+            keep
+        });
+    }
+
+    fn limits(&self) -> MutexGuard<'_, BTreeMap<RealId, Tick>> {
+        self.limits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The largest packet for the path to this server, out of an interface that carries `mtu`.
     #[inline]
-    pub fn path_limit(&self, id: RealId, mtu: u16, now: Tick) -> u16 {
-        self.state(id).map_or(mtu, |state| state.path_limit(mtu, now))
+    pub fn path_limit(&self, id: RealId, mtu: u16) -> u16 {
+        self.state(id).map_or(mtu, |state| state.path_limit(mtu))
     }
 
     /// What [`Reals::address`] and [`Reals::path_limit`] answer, with one look.
     #[inline(always)]
-    pub fn path(&self, id: RealId, mtu: u16, now: Tick) -> Option<(Address, u16)> {
+    pub fn path(&self, id: RealId, mtu: u16) -> Option<(Address, u16)> {
         let state = self.state(id)?;
-        Some((state.address(), state.path_limit(mtu, now)))
+        Some((state.address(), state.path_limit(mtu)))
     }
 
     /// A connection was opened; new ones are inactive until their state says otherwise.

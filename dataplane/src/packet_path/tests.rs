@@ -10,3 +10,4 @@ mod methods;
 mod mutation;
 mod persistence;
 mod trouble;
+mod wraps;

@@ -1,17 +1,31 @@
 //! The only clock of the dataplane, and its only source of randomness.
 
-use crate::tick::{PER_SECOND, Tick};
+use crate::tick::{PER_SECOND, Tick, Ticks};
 use nix::time::{ClockId, clock_gettime};
 use std::io;
+use std::sync::OnceLock;
 
-/// The current tick, from the kernel's coarse monotonic clock: it costs no system call, and jumps
-/// of the wall clock do not touch it.
+#[cfg(not(test))]
+const fn start() -> Tick {
+    Tick::START
+}
+#[cfg(test)]
+use crate::tick::tests::start;
+
+/// The current tick: [`Tick::START`] at the first call. It comes from the kernel's coarse monotonic
+/// clock, which costs no system call and ignores jumps of the wall clock.
 pub fn now() -> Tick {
+    static FIRST: OnceLock<u64> = OnceLock::new();
+    let up = uptime();
+    start().after(Ticks(up.wrapping_sub(*FIRST.get_or_init(|| up)) as u32))
+}
+
+/// Ticks since the machine started.
+fn uptime() -> u64 {
     // The clock cannot fail on Linux; a zero would only make everything look young.
     let time = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE);
     let (seconds, nanos) = time.map_or((0, 0), |t| (t.tv_sec() as u64, t.tv_nsec() as u64));
-    let ticks = seconds * u64::from(PER_SECOND) + nanos * u64::from(PER_SECOND) / 1_000_000_000;
-    Tick(ticks as u32)
+    seconds * u64::from(PER_SECOND) + nanos * u64::from(PER_SECOND) / 1_000_000_000
 }
 
 /// Five random numbers from the kernel.

@@ -24,7 +24,7 @@ pub(super) struct Rank {
     /// Full batches in a row.
     full: u32,
     state: State,
-    /// Seconds of the last hold.
+    /// Seconds of the last hold; 0 once it is long past.
     hold: u32,
     /// Whether there is no use in trying.
     refused: bool,
@@ -72,11 +72,16 @@ impl Rank {
     /// The state to go to; `None` to stay. Does nothing but count.
     fn next(&mut self, overloaded: bool, now: Tick) -> Option<State> {
         match self.state {
-            State::Everyday(_) if !overloaded || self.refused => None,
+            State::Everyday(_) if !overloaded && self.hold == 0 || self.refused => None,
             State::Everyday(since) => {
-                let again = now.since(since) < Ticks::from_secs(LONGEST_HOLD);
-                let longer = (self.hold * 2).clamp(FIRST_HOLD, LONGEST_HOLD);
-                self.hold = if again { longer } else { FIRST_HOLD };
+                // Forgotten in time: a moment of 97 days ago would look like the future.
+                if now.since(since) >= Ticks::from_secs(LONGEST_HOLD) {
+                    self.hold = 0;
+                }
+                if !overloaded {
+                    return None;
+                }
+                self.hold = (self.hold * 2).clamp(FIRST_HOLD, LONGEST_HOLD);
                 Some(State::First(now.after(Ticks::from_secs(self.hold))))
             }
             State::First(_) if overloaded => {
@@ -90,14 +95,16 @@ impl Rank {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tick::PER_SECOND;
+    use crate::tick::tests::moment;
 
     fn rank() -> Rank {
-        Rank { full: 0, state: State::Everyday(Tick(0)), hold: 0, refused: false }
+        Rank { full: 0, state: State::Everyday(moment(0)), hold: 0, refused: false }
     }
 
     /// Looks, without asking the scheduler for anything.
     fn see(rank: &mut Rank, overloaded: bool, seconds: u32) -> bool {
-        let now = Tick(0).after(Ticks::from_secs(seconds));
+        let now = moment(seconds.wrapping_mul(PER_SECOND));
         if let Some(next) = rank.next(overloaded, now) {
             rank.state = next;
         }
@@ -131,17 +138,27 @@ mod tests {
     }
 
     #[test]
+    fn overload_after_a_hundred_quiet_days_is_a_first_sign() {
+        let mut rank = Rank { hold: LONGEST_HOLD, ..rank() };
+        for day in 0..100 {
+            assert!(!see(&mut rank, false, LONGEST_HOLD + day * 86_400));
+        }
+        assert!(see(&mut rank, true, 100 * 86_400));
+        assert!(!see(&mut rank, false, 100 * 86_400 + FIRST_HOLD));
+    }
+
+    #[test]
     fn full_batches_with_pauses_are_no_overload() {
         let mut rank = Rank { refused: true, ..rank() };
         for _ in 0..100 {
             for _ in 1..FULL_BATCHES {
-                rank.look(true, false, Tick(0));
+                rank.look(true, false, moment(0));
             }
             assert!(rank.full < FULL_BATCHES);
-            rank.look(false, false, Tick(0));
+            rank.look(false, false, moment(0));
         }
         assert_eq!(rank.full, 0);
-        assert_eq!(rank.state, State::Everyday(Tick(0)));
+        assert_eq!(rank.state, State::Everyday(moment(0)));
     }
 
     #[test]

@@ -84,15 +84,14 @@ impl Connections {
         let entry = self.entry(slot);
         let meta = entry.meta();
         let [client_port, virtual_port, real_port, local_port] = entry.ports();
-        let client = entry.client();
-        // A slot that was never used is all zeroes: no connection has such a client.
-        if meta.flags.has(Flags::DEAD) || client.0 == 0 && entry.expires() == Tick(0) {
+        // A slot that was never used is all zeroes: no connection has such a virtual address.
+        if meta.flags.has(Flags::DEAD) || entry.virtual_address().0 == 0 {
             return None;
         }
         let full_nat = meta.via == super::Via::FullNat;
         Some(ConnectionInfo {
             slot,
-            client,
+            client: entry.client(),
             client_port,
             virtual_address: entry.virtual_address(),
             virtual_port,

@@ -1,5 +1,6 @@
 use super::*;
 use crate::table::{Method, Real, RealId};
+use crate::tick::tests::moment;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -58,7 +59,7 @@ fn both_directions_find_one_connection() {
     let mut owned = table.owned(0);
     for via in [Via::Nat, Via::DirectRouting] {
         let new = connection(0x0101_0101, via as u16 + 1000, 2, via);
-        let slot = table.insert(&mut owned, &new, &reals, Tick(1)).unwrap();
+        let slot = table.insert(&mut owned, &new, &reals, moment(1)).unwrap();
         let forward = Connections::forward_tuple(table.entry(slot));
         let reply = Connections::reply_tuple(table.entry(slot), &reals);
         assert_eq!(lookup(&table, &forward, &reals), Some((slot, Direction::Forward)));
@@ -73,11 +74,11 @@ fn the_same_tuple_is_refused_and_names_the_holder() {
     let (reals, table) = (reals(), Connections::new(100, 1, KEYS));
     let mut owned = table.owned(0);
     let new = connection(1, 2, 3, Via::Nat);
-    let slot = table.insert(&mut owned, &new, &reals, Tick(1)).unwrap();
-    let again = table.insert(&mut owned, &new, &reals, Tick(1));
+    let slot = table.insert(&mut owned, &new, &reals, moment(1)).unwrap();
+    let again = table.insert(&mut owned, &new, &reals, moment(1));
     assert_eq!(again, Err(NotInserted::Exists(slot)));
     let other_vip = NewConnection { virtual_address: Address::v4(9), ..new };
-    let again = table.insert(&mut owned, &other_vip, &reals, Tick(1));
+    let again = table.insert(&mut owned, &other_vip, &reals, moment(1));
     assert_eq!(again, Err(NotInserted::ReplyExists(slot)));
     assert_eq!(table.len(), 1);
 }
@@ -98,7 +99,7 @@ fn a_table_takes_all_that_fit_whatever_they_look_like() {
         for number in 0..capacity as u32 {
             let client = 0x0a01_0000u32.wrapping_add(number / 200 * step);
             let new = connection(client, 1024 + (number % 200) as u16, number % 8, Via::Nat);
-            let stored = table.insert(&mut owned, &new, &reals, Tick(1));
+            let stored = table.insert(&mut owned, &new, &reals, moment(1));
             assert!(stored.is_ok(), "{stored:?} at {number}, step {step}");
         }
     }
@@ -140,12 +141,12 @@ fn a_full_table_says_so_and_recovers() {
     let mut owned = table.owned(0);
     table.begin_batch(&owned);
     for client in 0..50 {
-        table.insert(&mut owned, &connection(client, 1, 0, Via::Nat), &reals, Tick(1)).unwrap();
+        table.insert(&mut owned, &connection(client, 1, 0, Via::Nat), &reals, moment(1)).unwrap();
     }
     let more = connection(99, 1, 0, Via::Nat);
-    assert_eq!(table.insert(&mut owned, &more, &reals, Tick(1)), Err(NotInserted::Full));
+    assert_eq!(table.insert(&mut owned, &more, &reals, moment(1)), Err(NotInserted::Full));
     let mut sweeper = Sweeper::default();
-    let later = Tick(1).after(Ticks::from_secs(4));
+    let later = moment(1).after(Ticks::from_secs(4));
     let mut ended = 0;
     table.sweep(&mut sweeper, &mut owned, &reals, later, |_| ended += 1);
     assert_eq!((ended, table.len()), (50, 0));
@@ -161,10 +162,10 @@ fn a_sweep_between_batches_ends_few_connections_at_once_and_all_in_the_end() {
     let (reals, table) = (reals(), Connections::new(5000, 1, KEYS));
     let mut owned = table.owned(0);
     for client in 0..4000 {
-        table.insert(&mut owned, &connection(client, 1, 0, Via::Nat), &reals, Tick(1)).unwrap();
+        table.insert(&mut owned, &connection(client, 1, 0, Via::Nat), &reals, moment(1)).unwrap();
     }
     let mut sweeper = Sweeper::between_batches();
-    let later = Tick(1).after(Ticks::from_secs(4));
+    let later = moment(1).after(Ticks::from_secs(4));
     let mut calls = 0;
     loop {
         let mut ended = 0;
@@ -185,8 +186,8 @@ fn a_packet_postpones_expiry_and_a_shorter_timeout_brings_it_forward() {
     let (reals, table) = (reals(), Connections::new(50, 1, KEYS));
     let mut owned = table.owned(0);
     let mut sweeper = Sweeper::default();
-    let slot = table.insert(&mut owned, &connection(1, 1, 0, Via::Nat), &reals, Tick(1)).unwrap();
-    let at = |seconds| Tick(1).after(Ticks::from_secs(seconds));
+    let slot = table.insert(&mut owned, &connection(1, 1, 0, Via::Nat), &reals, moment(1)).unwrap();
+    let at = |seconds| moment(1).after(Ticks::from_secs(seconds));
     table.entry(slot).restart(at(2), Ticks::from_secs(900));
     for second in 3..900 {
         table.sweep(&mut sweeper, &mut owned, &reals, at(second), |_| panic!("too early"));
@@ -205,9 +206,9 @@ fn a_template_outlives_its_timeout_while_it_controls_connections() {
     let mut owned = table.owned(0);
     let mut sweeper = Sweeper::default();
     let template = NewConnection { flags: Flags::TEMPLATE, ..connection(1, 0, 0, Via::Nat) };
-    let slot = table.insert(&mut owned, &template, &reals, Tick(1)).unwrap();
+    let slot = table.insert(&mut owned, &template, &reals, moment(1)).unwrap();
     assert!(table.entry(slot).add_controlled());
-    let at = |seconds| Tick(1).after(Ticks::from_secs(seconds));
+    let at = |seconds| moment(1).after(Ticks::from_secs(seconds));
     for second in 1..100 {
         table.sweep(&mut sweeper, &mut owned, &reals, at(second), |_| panic!("too early"));
     }
@@ -225,12 +226,12 @@ fn paging_shows_every_connection_once() {
     let (reals, table) = (reals(), Connections::new(5000, 1, KEYS));
     let mut owned = table.owned(0);
     for client in 1..=3000 {
-        table.insert(&mut owned, &connection(client, 1, 0, Via::Nat), &reals, Tick(1)).unwrap();
+        table.insert(&mut owned, &connection(client, 1, 0, Via::Nat), &reals, moment(1)).unwrap();
     }
     let mut seen = std::collections::BTreeSet::new();
     let mut from = Some(0);
     while let Some(start) = from {
-        let page = table.page(start, 100, &reals, Tick(1));
+        let page = table.page(start, 100, &reals, moment(1));
         assert!(page.connections.len() <= 100);
         for info in page.connections {
             assert!(seen.insert(info.client.low()));
@@ -252,7 +253,7 @@ fn workers_racing_for_one_tuple_store_it_once() {
                 for client in 0..3000 {
                     table.begin_batch(&owned);
                     let new = connection(client, 7, worker as u32, Via::Nat);
-                    if table.insert(&mut owned, &new, reals, Tick(1)).is_ok() {
+                    if table.insert(&mut owned, &new, reals, moment(1)).is_ok() {
                         winners.fetch_add(1, Relaxed);
                     }
                 }
@@ -277,7 +278,7 @@ proptest! {
         let mut second = 0u32;
         for (client, real, what, pause) in steps {
             second += pause;
-            let now = Tick(5).after(Ticks::from_secs(second));
+            let now = moment(5).after(Ticks::from_secs(second));
             table.begin_batch(&owned);
             for _ in 0..2 {
                 table.sweep(&mut sweeper, &mut owned, &reals, now, |_| {});

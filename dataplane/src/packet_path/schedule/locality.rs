@@ -70,7 +70,8 @@ pub(super) struct ReplicatedLocality {
 struct ServerSet {
     /// Indexes, newest first.
     servers: Vec<usize>,
-    modified: Tick,
+    /// `None`: longer ago than [`STABLE`].
+    modified: Option<Tick>,
 }
 
 impl ReplicatedLocality {
@@ -88,13 +89,13 @@ impl ReplicatedLocality {
     ) -> Option<usize> {
         let Some(set) = self.sets.touch(flow.destination, now) else {
             let index = wlc()?;
-            let set = ServerSet { servers: vec![index], modified: now };
+            let set = ServerSet { servers: vec![index], modified: Some(now) };
             self.sets.put(flow.destination, set, now);
             return Some(index);
         };
         let members = set.servers.iter().filter_map(|&index| pool.candidate(index));
         let chosen = Ranking::Wlc.best_of(members);
-        if set.servers.len() > 1 && now.since(set.modified) > STABLE {
+        if set.is_stable(now) && set.servers.len() > 1 {
             set.remove_busiest(pool, now);
         }
         if chosen.is_some_and(|index| !is_crowded(pool, index)) {
@@ -123,10 +124,18 @@ impl ReplicatedLocality {
 }
 
 impl ServerSet {
+    /// Whether it has not changed for long. Once that is so, the moment of the change is forgotten,
+    /// which after 97 days would look like the future. A set that nobody asks about for a day is
+    /// forgotten as a whole.
+    fn is_stable(&mut self, now: Tick) -> bool {
+        self.modified = self.modified.filter(|modified| now.since(*modified) <= STABLE);
+        self.modified.is_none()
+    }
+
     fn insert(&mut self, index: usize, now: Tick) {
         if !self.servers.contains(&index) {
             self.servers.insert(0, index);
-            self.modified = now;
+            self.modified = Some(now);
         }
     }
 
@@ -147,7 +156,7 @@ impl ServerSet {
             });
         if let Some((position, _)) = busiest {
             self.servers.remove(position);
-            self.modified = now;
+            self.modified = Some(now);
         }
     }
 }
@@ -169,4 +178,24 @@ fn places_by_id(old: &[Real], new: &[Real]) -> Option<Vec<Option<usize>>> {
     }
     let places: HashMap<RealId, usize> = new.iter().enumerate().map(|(i, r)| (r.id, i)).collect();
     Some(old.iter().map(|real| places.get(&real.id).copied()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tick::tests::moment;
+
+    #[test]
+    fn a_set_that_was_stable_stays_so_however_long_nothing_changes() {
+        let day = Ticks::from_secs(86_400);
+        let mut now = moment(0);
+        let mut set = ServerSet { servers: vec![1, 2], modified: Some(now) };
+        assert!(!set.is_stable(now.after(day)), "not before a day is over");
+        for _ in 0..200 {
+            now = now.after(Ticks(day.0 + 1));
+            assert!(set.is_stable(now));
+        }
+        set.insert(3, now);
+        assert!(!set.is_stable(now));
+    }
 }

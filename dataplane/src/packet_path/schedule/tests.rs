@@ -10,7 +10,7 @@ use crate::packet_path::reals::Reals;
 use crate::table::{
     Method, Real, RealId, Scheduler, SchedulerFlags, Service, ServiceId, ServiceKey,
 };
-use crate::tick::Tick;
+use crate::tick::tests::moment;
 use proptest::prelude::*;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -82,13 +82,13 @@ pub(super) const EVERY_SCHEDULER: [Scheduler; 15] = [
 
 /// Chooses `count` times with no load anywhere; ids of the chosen.
 fn chosen(service: &Service, count: usize) -> Vec<Option<u32>> {
-    let mut state = SchedulerState::new(service, Tick(0));
+    let mut state = SchedulerState::new(service, moment(0));
     (0..count)
         .map(|_| {
             let flow = flow([10, 9, 8, 7], 4000);
             let idle = |_| Load::default();
             state
-                .choose(service, &idle, &flow, Tick(0), &mut || 0)
+                .choose(service, &idle, &flow, moment(0), &mut || 0)
                 .map(|index| service.reals[index].id.0)
         })
         .collect()
@@ -116,18 +116,18 @@ fn no_scheduler_finds_no_server() {
 fn choose(state: &mut SchedulerState, service: &Service) -> Option<u32> {
     let idle = |_| Load::default();
     let flow = flow([10, 9, 8, 7], 4000);
-    let index = state.choose(service, &idle, &flow, Tick(0), &mut || 1 << 31)?;
+    let index = state.choose(service, &idle, &flow, moment(0), &mut || 1 << 31)?;
     Some(service.reals[index].id.0)
 }
 
 #[test]
 fn rr_goes_on_before_a_server_that_was_removed_and_added_again() {
-    let mut state = SchedulerState::new(&service(Scheduler::Rr, []), Tick(0));
+    let mut state = SchedulerState::new(&service(Scheduler::Rr, []), moment(0));
     let old = service(Scheduler::Rr, [real(1, 1), real(2, 1), real(3, 1)]);
-    state.update(&old, Tick(0));
+    state.update(&old, moment(0));
     assert_eq!([(); 3].map(|()| choose(&mut state, &old)), [1, 2, 3].map(Some));
     let new = service(Scheduler::Rr, [real(3, 1), real(1, 1), real(2, 1)]);
-    state.update(&new, Tick(0));
+    state.update(&new, moment(0));
     // The turn is after 2, the one before 3 when it left: at the end of the list.
     assert_eq!([(); 3].map(|()| choose(&mut state, &new)), [3, 1, 2].map(Some));
 }
@@ -135,10 +135,10 @@ fn rr_goes_on_before_a_server_that_was_removed_and_added_again() {
 #[test]
 fn wrr_starts_at_the_highest_level_when_all_were_drained() {
     let drained = service(Scheduler::Wrr, [real(1, 0), real(2, 0)]);
-    let mut state = SchedulerState::new(&drained, Tick(0));
+    let mut state = SchedulerState::new(&drained, moment(0));
     assert_eq!(choose(&mut state, &drained), None);
     let back = service(Scheduler::Wrr, [real(1, 3), real(2, 2)]);
-    state.update(&back, Tick(0));
+    state.update(&back, moment(0));
     assert_eq!([(); 5].map(|()| choose(&mut state, &back)), [1, 1, 2, 1, 2].map(Some));
 }
 
@@ -146,12 +146,12 @@ fn wrr_starts_at_the_highest_level_when_all_were_drained() {
 fn a_commit_that_changes_nothing_here_loses_no_turn() {
     for scheduler in EVERY_SCHEDULER {
         let service = service(scheduler, [real(1, 3), real(2, 1), real(3, 2)]);
-        let mut told = SchedulerState::new(&service, Tick(0));
-        let mut untold = SchedulerState::new(&service, Tick(0));
+        let mut told = SchedulerState::new(&service, moment(0));
+        let mut untold = SchedulerState::new(&service, moment(0));
         for _ in 0..20 {
             let copy =
                 Service { reals: service.reals.iter().cloned().collect(), ..service.clone() };
-            told.update(&copy, Tick(0));
+            told.update(&copy, moment(0));
             assert_eq!(choose(&mut told, &copy), choose(&mut untold, &service), "{scheduler:?}");
         }
     }
@@ -161,11 +161,11 @@ fn a_commit_that_changes_nothing_here_loses_no_turn() {
 fn another_scheduler_starts_afresh() {
     let rr = service(Scheduler::Rr, [real(1, 1), real(2, 1)]);
     let wlc = Service { scheduler: Scheduler::Wlc, ..rr.clone() };
-    let mut state = SchedulerState::new(&rr, Tick(0));
+    let mut state = SchedulerState::new(&rr, moment(0));
     assert_eq!(choose(&mut state, &rr), Some(1));
-    state.update(&wlc, Tick(0));
+    state.update(&wlc, moment(0));
     assert_eq!([(); 2].map(|()| choose(&mut state, &wlc)), [1, 1].map(Some));
-    state.update(&rr, Tick(0));
+    state.update(&rr, moment(0));
     assert_eq!([(); 3].map(|()| choose(&mut state, &rr)), [1, 2, 1].map(Some));
 }
 
@@ -177,15 +177,15 @@ fn a_packet_of_another_table_generation_gets_a_server_of_its_own_table() {
         let (first, second) =
             (service(scheduler, first.clone()), service(scheduler, second.clone()));
         for (told, seen) in [(&first, &second), (&second, &first)] {
-            let mut state = SchedulerState::new(told, Tick(0));
+            let mut state = SchedulerState::new(told, moment(0));
             // Leaves lblc with a server that the packets after it do not know.
             let lure = |id: RealId| Load { active: (id.0 + 1) % 2, ..Load::default() };
-            state.choose(told, &lure, &flow([10; 4], 1), Tick(0), &mut || 0);
+            state.choose(told, &lure, &flow([10; 4], 1), moment(0), &mut || 0);
             for port in 0..50 {
                 let busy = |id: RealId| Load { active: id.0 % 3, ..Load::default() };
                 let flow = flow([10, 9, 8, port as u8], port);
                 let index =
-                    state.choose(seen, &busy, &flow, Tick(0), &mut || u32::from(port) << 25);
+                    state.choose(seen, &busy, &flow, moment(0), &mut || u32::from(port) << 25);
                 let id = index.map(|index| seen.reals[index].id.0);
                 assert!(matches!(id, None | Some(2 | 4)), "{scheduler:?} chose {id:?}");
                 // Hash schedulers give up without their fallback, as for an overloaded server.
@@ -208,12 +208,12 @@ fn a_thousand_overloaded_servers_cost_wrr_a_few_walks_at_most() {
         Load { overloaded: free.get() != Some(id.0), ..Load::default() }
     };
     let service = service(Scheduler::Wrr, (1..=1000).map(|id| real(id, u32::MAX - 65 * id * id)));
-    let mut state = SchedulerState::new(&service, Tick(0));
+    let mut state = SchedulerState::new(&service, moment(0));
     for open in [None, Some(1), Some(1000), None, Some(500), None] {
         free.set(open);
         for _ in 0..3 {
             reads.set(0);
-            let index = state.choose(&service, &loads, &flow([10; 4], 1), Tick(0), &mut || 0);
+            let index = state.choose(&service, &loads, &flow([10; 4], 1), moment(0), &mut || 0);
             assert_eq!(index.map(|index| service.reals[index].id.0), open);
             assert!(reads.get() <= 10_000, "{} reads", reads.get());
         }
@@ -224,7 +224,7 @@ fn a_thousand_overloaded_servers_cost_wrr_a_few_walks_at_most() {
 fn memoryless_schedulers_choose_the_same_without_the_state() {
     for scheduler in EVERY_SCHEDULER {
         let service = service(scheduler, [real(1, 3), real(2, 1), real(3, 2)]);
-        let mut state = SchedulerState::new(&service, Tick(0));
+        let mut state = SchedulerState::new(&service, moment(0));
         let shared = state.memoryless().cloned();
         let remembers = matches!(
             scheduler,
@@ -234,7 +234,7 @@ fn memoryless_schedulers_choose_the_same_without_the_state() {
         for port in 0..50 {
             let (flow, mut random) = (flow([10, 1, 2, port as u8], port), || u32::from(port) << 26);
             let busy = |id: RealId| Load { active: id.0 * 7 % 5, ..Load::default() };
-            let expected = state.choose(&service, &busy, &flow, Tick(0), &mut random);
+            let expected = state.choose(&service, &busy, &flow, moment(0), &mut random);
             if let Some(shared) = &shared {
                 assert_eq!(shared.choose(&service, &busy, &flow, &mut random), expected);
             }
@@ -249,8 +249,8 @@ fn a_long_list_without_a_server_left_finds_none_until_one_is_back() {
         let service = service(scheduler, (0..50).map(limited));
         let reals = Reals::new(50);
         service.reals.iter().for_each(|real| reals.configure(real, true));
-        let mut state = SchedulerState::new(&service, Tick(0));
-        let mut choose = || state.choose(&service, &reals, &flow([10; 4], 1), Tick(0), &mut || 0);
+        let mut state = SchedulerState::new(&service, moment(0));
+        let mut choose = || state.choose(&service, &reals, &flow([10; 4], 1), moment(0), &mut || 0);
         for index in 0..50 {
             assert_eq!(choose(), Some(index));
             reals.bind(RealId(index as u32), true);
@@ -278,7 +278,7 @@ proptest! {
                 service.reals.iter().for_each(|real| reals.configure(real, followed));
             };
             follow(&service);
-            let mut state = SchedulerState::new(&service, Tick(0));
+            let mut state = SchedulerState::new(&service, moment(0));
             for &(id, step, active) in &steps {
                 match step {
                     0 | 1 => reals.bind(RealId(id), active),
@@ -294,14 +294,14 @@ proptest! {
                         }
                         service.reals = list.into();
                         follow(&service);
-                        state.update(&service, Tick(0));
+                        state.update(&service, moment(0));
                     }
                     _ => {
                         let scan = |id| reals.load(id).for_scheduler();
                         let (flow, mut random) = (flow([10, 0, 0, step], 7), || 1 << 30);
                         let expected =
-                            state.clone().choose(&service, &scan, &flow, Tick(0), &mut random);
-                        let chosen = state.choose(&service, &reals, &flow, Tick(0), &mut random);
+                            state.clone().choose(&service, &scan, &flow, moment(0), &mut random);
+                        let chosen = state.choose(&service, &reals, &flow, moment(0), &mut random);
                         prop_assert_eq!(chosen, expected, "{:?}", scheduler);
                         if let Some(index) = chosen {
                             reals.bind(service.reals[index].id, active);

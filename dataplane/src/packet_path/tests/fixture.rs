@@ -8,6 +8,7 @@ use crate::packet_path::connections::HashKeys;
 use crate::packet_path::outbox::OwnFrame;
 use crate::packet_path::*;
 use crate::table::*;
+use crate::tick::tests::moment;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -103,7 +104,7 @@ impl Network {
         let keys = HashKeys([1, 2, 3, 4].map(|n: u64| n.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
         let director = std::sync::Arc::new(Director::new(capacity, keys, sender));
         let path = PacketPath::new(std::sync::Arc::clone(&director), 0, 42);
-        let mut network = Self { path, director, now: Tick(1000), notices };
+        let mut network = Self { path, director, now: moment(1000), notices };
         network.director.publish_hops(hops());
         network.configure(services, Tunables::default());
         network
@@ -166,6 +167,7 @@ impl Network {
             let (table, hops) = (director.table(), director.hops());
             let view = View { director: &director, table: &table, hops: &hops, now: self.now };
             while self.path.expire(view) {}
+            director.expire(self.now);
             left.extend(self.outbox());
         }
         left

@@ -139,8 +139,8 @@ fn threads_that_publish_find_and_remove_never_see_a_wrong_connection() {
                         break;
                     }
                     // Timeouts are far away: only the threads remove.
-                    arena.batch(&mut owned, &mut random, Tick(1));
-                    let now = Tick(round * 256);
+                    arena.batch(&mut owned, &mut random, moment(1));
+                    let now = moment(round * 256);
                     arena
                         .table
                         .sweep(&mut sweeper, &mut owned, &arena.reals, now, |_| panic!("expired"));
@@ -155,7 +155,7 @@ fn threads_that_publish_find_and_remove_never_see_a_wrong_connection() {
         let tuple = tuple_of(client as u32);
         let found = arena.table.find(&tuple, arena.table.hash(&tuple), &arena.reals);
         assert_eq!(found.map_or(0, |(slot, _)| slot.0), slot, "client {client}");
-        assert!(slot == 0 || arena.table.remove(Slot(slot), &arena.reals, Tick(1)));
+        assert!(slot == 0 || arena.table.remove(Slot(slot), &arena.reals, moment(1)));
     }
     assert_eq!(arena.table.len(), 0);
     assert!(arena.table.index.is_empty(), "cells are left over");

@@ -4,8 +4,11 @@ use super::list::{HEAD, List, node_of};
 use super::reference::{Call, Reference};
 use super::reference_locality::{Lblc, Lblcr, Table};
 use super::*;
-use crate::tick::Ticks;
+use crate::tick::{Tick, Ticks};
 use proptest::prelude::*;
+
+/// Five minutes before the count of ticks begins again: most stories live through it.
+const START: Tick = Tick::START;
 
 /// One thing that happens to a service. Numbers pick a server modulo those there are.
 #[derive(Clone, Copy, Debug)]
@@ -174,7 +177,7 @@ impl Loads for ListLoads<'_> {
 impl Run {
     fn new(scheduler: Scheduler, weights: &[u32]) -> Self {
         let service = service(scheduler, []);
-        let state = SchedulerState::new(&service, Tick(0));
+        let state = SchedulerState::new(&service, START);
         let reference = fresh(scheduler);
         let list = List::new();
         let mut run = Self {
@@ -193,7 +196,7 @@ impl Run {
     }
 
     fn now(&self) -> Tick {
-        Tick(0).after(Ticks::from_secs(self.seconds as u32))
+        START.after(Ticks::from_secs(self.seconds as u32))
     }
 
     fn changed(&mut self, removed: Option<usize>) {
@@ -314,7 +317,7 @@ impl Run {
         let expected = self.reference.choose(&call);
         let loads = ListLoads { list, changes: self.changes.as_ref() };
         let mut random = random.into_iter();
-        let now = Tick(0).after(Ticks::from_secs(seconds as u32));
+        let now = START.after(Ticks::from_secs(seconds as u32));
         let index =
             self.state.choose(&self.service, &loads, &flow, now, &mut || random.next().unwrap());
         (expected, index.map(|index| node_of(self.service.reals[index].id)))
