@@ -1,5 +1,4 @@
-//! What the operator touches: command line, API, web pages.
-
+#![doc = include_str!("../README.md")]
 #![cfg_attr(test, allow(clippy::wildcard_enum_match_arm))] // A test names the one case it wants.
 
 pub mod args;

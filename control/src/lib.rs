@@ -1,8 +1,4 @@
-//! Who is alive, who is master, what packets should do.
-//!
-//! `model` is what the operator means; `compile` turns it, with health and role, into what packets
-//! look up. One loop, `engine`, owns all state.
-
+#![doc = include_str!("../README.md")]
 #![cfg_attr(test, allow(clippy::wildcard_enum_match_arm))] // A test names the one case it wants.
 
 pub mod alert;

@@ -1,11 +1,4 @@
-//! What two directors tell each other: connections, configuration, health and time, over one encrypted and
-//! mutually authenticated link.
-//!
-//! `connection` and `records` are a connection and its bytes, `message` is a frame, `replica` keeps the
-//! peer's table like ours, `lineage` and `revisions` keep the common configuration the same; all pure. `identity` and `pairing` are the
-//! keys and how they are exchanged, `link` is TLS and framing, `table` is the packet path's
-//! connections, `task` runs it all.
-
+#![doc = include_str!("README.md")]
 pub mod connection;
 pub mod identity;
 pub mod lineage;

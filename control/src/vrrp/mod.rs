@@ -1,9 +1,4 @@
-//! Who is master: VRRP versions 2 and 3 over IPv4 and IPv6, interoperable with keepalived.
-//!
-//! `packet`, `hmac`, `frame` and `garp` are bytes; `fsm`, `group` and `tracking` decide; none of them
-//! reads a clock or owns a socket. `socket` and `task` run them on a thread of their own, so an advert
-//! never waits for a web page or for the store.
-
+#![doc = include_str!("README.md")]
 pub mod frame;
 pub mod fsm;
 pub mod garp;
