@@ -3,18 +3,15 @@
 //!
 //! `VIADUCT_HOSTILE` says how many packets of each kind; 2,000 by default.
 
-#[path = "session_sync/load.rs"]
-mod load;
-
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
+use crate::session_sync::load::{Load, Scene, all, shown};
 use anyhow::{Context, Result, ensure};
 use control::vrrp::packet::{Authentication, Checksum, Format, Path};
 use control::vrrp::{Version, Vrid};
 use harness::wait;
-use load::{Load, Scene, all, shown};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 /// xorshift64: the same rubbish every time.

@@ -10,11 +10,8 @@
 //! scheduler `twos`. The kernel mixes a random number into the order of `--nosort`; it is found out
 //! and undone.
 
-#[path = "ipvsadm_differential/bucket.rs"]
 mod bucket;
-#[path = "ipvsadm_differential/commands.rs"]
 mod commands;
-#[path = "ipvsadm_differential/directors.rs"]
 mod directors;
 
 use anyhow::{Result, ensure};

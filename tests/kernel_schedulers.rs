@@ -16,21 +16,13 @@
 //! Debian builds its kernel without `twos`, which draws random numbers anyway; it is compared with
 //! its definition instead.
 
-#[path = "kernel_schedulers/book.rs"]
 mod book;
-#[path = "kernel_schedulers/frames.rs"]
 mod frames;
-#[path = "kernel_schedulers/kernel.rs"]
 mod kernel;
-#[path = "kernel_schedulers/ours.rs"]
 mod ours;
-#[path = "kernel_schedulers/random.rs"]
 mod random;
-#[path = "kernel_schedulers/scenario.rs"]
 mod scenario;
-#[path = "kernel_schedulers/situations.rs"]
 mod situations;
-#[path = "kernel_schedulers/twos.rs"]
 mod twos;
 
 use anyhow::{Result, ensure};

@@ -5,9 +5,7 @@
 //! to the guest; the test is also the client, and fetches a page through each kind of tunnel, for
 //! IPv4 and IPv6 inside and outside. The guest checks every checksum in software.
 
-#[path = "kernel_tunnel/client.rs"]
 mod client;
-#[path = "kernel_tunnel/director.rs"]
 mod director;
 
 use anyhow::{Context, Result, ensure};

@@ -1,17 +1,14 @@
 //! What two directors do when something between them breaks: who is master, for how long both are,
 //! and that no established stream is lost.
 
-#[path = "session_sync/load.rs"]
-mod load;
-
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::session_sync::load::{LIMIT, Load, Scene, all, shown, until};
 use anyhow::{Result, ensure};
 use harness::bad_cable::{Fates, Flaws};
 use harness::pair::Cables;
 use harness::{BadCable, Network, wait};
-use load::{LIMIT, Load, Scene, all, shown, until};
 use nix::sys::signal::Signal;
 
 /// How long a fault lasts.

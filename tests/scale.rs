@@ -56,6 +56,7 @@ fn spent(director: &Director, arguments: &[&str]) -> Result<Duration> {
 #[test]
 fn a_thousand_services_with_twenty_real_servers_each_are_applied_for_two_seconds_of_cpu()
 -> Result<()> {
+    let _alone = harness::alone()?;
     let site = Site::new("scale", 0, 0)?;
     let director = Director::start(&site.director, Path::new(BINARY), None)?;
     let file = director.host().directory().join("large.toml");

@@ -5,11 +5,8 @@
 //! The load is streams that echo lines, which show the gap, and what people do: bulk data, downloads,
 //! short requests. `VIADUCT_ROUNDS` says how often; 2 by default.
 
-#[path = "session_sync/ftp.rs"]
 mod ftp;
-#[path = "session_sync/load.rs"]
-mod load;
-#[path = "session_sync/programs.rs"]
+pub mod load;
 mod programs;
 
 use std::io::{BufRead, BufReader, Write};
@@ -96,6 +93,7 @@ impl Round {
 
 #[test]
 fn established_streams_survive_the_death_and_the_return_of_the_master() -> Result<()> {
+    let _alone = harness::alone()?;
     let mut scene = Scene::with("sessions", |_| programs::SERVICES.to_owned(), |config| config)?;
     let mut seconds = SECONDS;
     let mut servers = Servers::start(&scene.pair, seconds)?;

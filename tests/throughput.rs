@@ -61,6 +61,7 @@ fn print(who: &str, measured: &Measured) {
 
 #[test]
 fn bulk_transfer_and_a_thousand_connections_neither_stall_nor_fail() -> Result<()> {
+    let _alone = harness::alone()?;
     let site = Site::new("throughput", 2, 0)?;
     let _servers = servers(&site)?;
     let director = Director::start(&site.director, Path::new(BINARY), None)?;

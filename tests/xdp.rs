@@ -1,11 +1,8 @@
 //! XDP sockets: services work through them with everybody's offloads as they are, the rest of the
 //! host's traffic does not notice, and nothing of them stays behind.
 
-#[path = "xdp/commits.rs"]
 mod commits;
-#[path = "xdp/interfaces.rs"]
 mod interfaces;
-#[path = "xdp/services.rs"]
 mod services;
 
 use std::io::{BufRead, BufReader, Write};

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use harness::Host;
 use harness::pair::VIP;
 
-use crate::load::LIMIT;
+use super::load::LIMIT;
 
 pub const SERVICE: &str = r#"
 [[service]]

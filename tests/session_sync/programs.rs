@@ -11,7 +11,7 @@ use harness::host::command;
 use harness::pair::VIP;
 use harness::{Finished, Host, Pair, Process, peers, wait};
 
-use crate::load::LIMIT;
+use super::load::LIMIT;
 
 /// Streams of bulk data through each forwarding method.
 pub const PARALLEL: usize = 4;

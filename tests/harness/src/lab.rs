@@ -1,5 +1,6 @@
 //! A lab: the switches and hosts of one scene, and their removal.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -11,6 +12,7 @@ use tokio::runtime::Runtime;
 use crate::host::Host;
 use crate::namespace::{Namespace, remove_named};
 use crate::netlink::Netlink;
+use crate::turn::Seat;
 use crate::{leftovers, privilege};
 
 /// Hosts and networks of one scene. Dropping it removes them all.
@@ -19,6 +21,8 @@ pub struct Lab {
     shared: Arc<Shared>,
     hosts: Mutex<Vec<Host>>,
     networks: AtomicU32,
+    // After all that it stands for.
+    _seat: Seat,
 }
 
 /// What every host needs of its lab.
@@ -47,7 +51,8 @@ impl Network {
 }
 
 impl Lab {
-    /// Makes an empty lab. `name` tells it from others of this process; letters and digits.
+    /// Makes an empty lab, after any test that is [`crate::turn::alone`]. `name`, of letters and
+    /// digits, appears in the names of its namespaces; labs with equal names are numbered.
     ///
     /// # Errors
     /// When the process may not make namespaces; the message says what is missing.
@@ -55,17 +60,19 @@ impl Lab {
         if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
             bail!("a lab's name has letters and digits only, not {name:?}");
         }
+        let seat = Seat::take();
         privilege::check()?;
         privilege::prepare_names()?;
         leftovers::remove();
-        let prefix = leftovers::own_prefix(name);
+        let prefix = leftovers::own_prefix(&unique(name));
         let scratch = std::env::temp_dir().join(&prefix);
         fs::create_dir(&scratch).with_context(|| scratch.display().to_string())?;
         let shared = Self::build(prefix, scratch.clone());
         if shared.is_err() {
             let _ = fs::remove_dir_all(&scratch);
         }
-        Ok(Self { shared: Arc::new(shared?), hosts: Mutex::default(), networks: AtomicU32::new(0) })
+        let (hosts, networks) = (Mutex::default(), AtomicU32::new(0));
+        Ok(Self { shared: Arc::new(shared?), hosts, networks, _seat: seat })
     }
 
     fn build(prefix: String, scratch: PathBuf) -> Result<Shared> {
@@ -120,6 +127,15 @@ impl Lab {
     }
 }
 
+/// The name itself for the first lab that this process gives it to, `NAME.2` for the second.
+fn unique(name: &str) -> String {
+    static GIVEN: Mutex<BTreeMap<String, u32>> = Mutex::new(BTreeMap::new());
+    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
+    let count = given.entry(name.to_owned()).or_default();
+    *count += 1;
+    if *count == 1 { name.to_owned() } else { format!("{name}.{count}") }
+}
+
 impl Shared {
     pub(crate) fn namespace_name(&self, host: &str) -> String {
         format!("{}-{host}", self.prefix)
@@ -162,5 +178,18 @@ impl Lab {
                 eprintln!("--- {}\n{}", path.display(), last.join("\n"));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labs_with_equal_names_stand_side_by_side() {
+        assert_eq!(
+            ["twin", "twin", "other", "twin"].map(unique),
+            ["twin", "twin.2", "other", "twin.3"]
+        );
     }
 }

@@ -41,6 +41,7 @@ pub mod privilege;
 pub mod process;
 pub mod real_server;
 pub mod site;
+pub mod turn;
 pub mod wait;
 
 pub use bad_cable::BadCable;
@@ -51,3 +52,4 @@ pub use lab::{Lab, Network};
 pub use pair::Pair;
 pub use process::{Finished, Process};
 pub use site::Site;
+pub use turn::alone;

@@ -25,6 +25,7 @@ pub use wire::Wire;
 
 use crate::lab::{Lab, Network};
 use crate::namespace::NAMED;
+use crate::turn::Seat;
 use agent::Agent;
 use anyhow::{Context, Result, bail};
 use machine::Machine;
@@ -159,6 +160,7 @@ pub struct Guest {
     monitor: Option<Monitor>,
     machine: Machine,
     macs: Vec<[u8; 6]>,
+    _seat: Seat,
 }
 
 impl Guest {
@@ -168,6 +170,7 @@ impl Guest {
     /// A missing package, a kernel that could not be fetched, or a guest that did not come up; the
     /// message ends with the tail of its console.
     pub fn boot(options: &Options) -> Result<Self> {
+        let seat = Seat::take();
         let kernel = kernel::obtain(options.kernel)?;
         let image = boot_image::obtain(&kernel)?;
         let macs: Vec<_> = options.nics.iter().map(|_| next_mac()).collect();
@@ -178,7 +181,7 @@ impl Guest {
         let agent = agent.with_context(|| machine.describe("did not boot"))?;
         let counts = options.counts_instructions;
         let monitor = counts.then(|| machine.monitor()).transpose()?;
-        let mut guest = Self { agent, monitor, machine, macs };
+        let mut guest = Self { agent, monitor, machine, macs, _seat: seat };
         guest.load_modules(&options.modules)?;
         Ok(guest)
     }
