@@ -6,18 +6,23 @@ use super::scripts::{self, Verdict};
 use crate::compile::{instances, script_thing, service_thing};
 use crate::events::{Event, Severity};
 use crate::model::{Document, Tracked};
+use crate::vrrp::foreign::{Finding, ForeignClusters};
 use crate::vrrp::instance::Instance;
 use crate::vrrp::status::{Change, InstanceStatus};
 use crate::vrrp::task::{CommandError, VrrpHandle, spawn};
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 /// Changes and verdicts on their way; while it is full VRRP's thread keeps the newest change of each
 /// instance, and scripts wait.
 const QUEUE: usize = 64;
+
+/// How often the counters are searched for adverts of other clusters.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// The way to VRRP's thread, which runs from the first instance on. Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -118,6 +123,9 @@ pub(super) async fn run(
     let mut watching = JoinSet::new();
     scripts::watch(&current.track_scripts, &judged, &mut watching);
     let mut events = start(&mastership, &current, &below_quorum, &told);
+    let mut foreign = ForeignClusters::default();
+    let mut looks = tokio::time::interval(LOOK);
+    looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         for event in events.drain(..) {
             if inbox.send(Message::Event(event)).await.is_err() {
@@ -151,6 +159,10 @@ pub(super) async fn run(
                 let text = format!("script {script}: {why}");
                 events.push(Event::Noticed { severity, text });
             }
+            now = looks.tick() => {
+                let found = foreign.look(&mastership.status(), now.into_std());
+                events.extend(found.into_iter().map(notice));
+            }
         }
     }
 }
@@ -180,6 +192,14 @@ fn tell_quorums(mastership: &Mastership, document: &Document, down: &BTreeSet<St
     for name in services.collect::<BTreeSet<_>>() {
         mastership.track(&service_thing(name), !down.contains(name));
     }
+}
+
+fn notice(finding: Finding) -> Event {
+    let (severity, text) = match finding {
+        Finding::Heard(text) => (Severity::Warning, text),
+        Finding::Gone(text) => (Severity::Info, text),
+    };
+    Event::Noticed { severity, text }
 }
 
 fn event(change: Change) -> Event {

@@ -1,4 +1,5 @@
 #![doc = include_str!("README.md")]
+pub mod foreign;
 pub mod frame;
 pub mod fsm;
 pub mod garp;

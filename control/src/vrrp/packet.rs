@@ -177,7 +177,8 @@ impl Advert {
 /// configured differently.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Differences {
-    /// The sender lists other addresses. keepalived before 2.4 would reject ours too.
+    /// The sender lists other addresses besides common ones. keepalived before 2.4 would reject ours
+    /// too.
     pub addresses: bool,
     /// The sender's interval is not ours (version 3, which adapts to it).
     pub interval: bool,
@@ -192,6 +193,9 @@ pub struct Parsed<'a> {
     pub advert: Advert,
     /// What the operator should be warned of.
     pub differences: Differences,
+    /// Whether not one of the instance's addresses is listed: the sender belongs to another cluster with
+    /// the same virtual router id, which must not take our addresses down.
+    pub is_foreign: bool,
     /// The message without its trailer.
     pub message: &'a [u8],
     /// Bytes behind the message: an HMAC trailer, or nothing.
@@ -203,8 +207,9 @@ pub const TRAILER: usize = 28;
 
 /// Judges a datagram against an instance's configuration, in keepalived's order.
 ///
-/// A different address list is reported and not refused: during a configuration change the two sides
-/// differ for a moment, and refusing would make two masters.
+/// An address list that shares only some addresses with ours is accepted and reported: during a
+/// configuration change the two sides differ for a moment, and rejecting the advert would make two
+/// masters. A list that shares none belongs to another cluster: see [`Parsed::is_foreign`].
 ///
 /// # Errors
 /// The first rule that the datagram breaks.
@@ -256,12 +261,16 @@ pub fn parse<'a>(
     }
     let other_checksum = check_checksum(format, &datagram.path, bytes, len, reach)?;
     check_reach(&datagram.path, reach)?;
+    let listed = addresses(message, usize::from(count), format.family);
+    let shared = format.addresses.iter().filter(|own| listed.contains(own)).count();
+    let own = format.addresses.len();
     let differences = Differences {
-        addresses: !same_addresses(message, usize::from(count), format),
+        addresses: usize::from(count) != own || shared != own,
         interval: interval != format.interval,
         checksum: other_checksum,
     };
-    Ok(Parsed { advert: Advert { priority, interval, source }, differences, message, trailer })
+    let advert = Advert { priority, interval, source };
+    Ok(Parsed { advert, differences, is_foreign: shared == 0, message, trailer })
 }
 
 const fn check_ttl(ttl: u8, reach: &Reach) -> Result<(), Rejected> {
@@ -327,15 +336,15 @@ fn check_reach(path: &Path, reach: &Reach) -> Result<(), Rejected> {
     }
 }
 
-fn same_addresses(message: &[u8], count: usize, format: &Format) -> bool {
+/// Returns the addresses that a message lists.
+fn addresses(message: &[u8], count: usize, family: Family) -> BTreeSet<IpAddr> {
     let list = message.get(HEADER..).unwrap_or_default();
-    let theirs: BTreeSet<IpAddr> = match format.family {
+    match family {
         Family::V4 => {
             list.as_chunks::<4>().0.iter().take(count).map(|a| IpAddr::from(*a)).collect()
         }
         Family::V6 => {
             list.as_chunks::<16>().0.iter().take(count).map(|a| IpAddr::from(*a)).collect()
         }
-    };
-    count == format.addresses.len() && format.addresses.iter().all(|own| theirs.contains(own))
+    }
 }

@@ -59,6 +59,8 @@ pub struct InstanceStatus {
     pub faults: Vec<String>,
     /// How the last accepted advert differed from this node's configuration.
     pub differences: Differences,
+    /// Sender of the last advert that listed none of the instance's addresses.
+    pub foreign: Option<IpAddr>,
     /// Counters, live.
     pub counters: Arc<Counters>,
 }

@@ -110,7 +110,7 @@ impl Format {
         false
     }
 
-    /// The message with a checksum of zero. [`Format::seal`] must follow, once per destination.
+    /// Returns the message with a checksum of zero; [`Format::seal`] must follow for each destination.
     pub fn message(&self, priority: u8) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(self.len());
         let count = u8::try_from(self.addresses.len()).unwrap_or(u8::MAX);
@@ -139,9 +139,14 @@ impl Format {
         bytes
     }
 
-    /// Writes the checksum of a message that leaves on `path`. Over IPv6 it covers a trailer behind the
-    /// message, because the kernel of the peer checks it like any transport; over IPv4 it does not.
+    /// Writes the checksum of a message that leaves on `path`, replacing the one of an earlier path.
+    /// Over IPv6 the checksum covers a trailer behind the message, because the peer's kernel checks it
+    /// like any transport; over IPv4 it does not.
     pub fn seal(&self, message: &mut [u8], path: &Path) {
+        // The field counts as zero while the message is summed.
+        if let Some(field) = message.get_mut(6..8) {
+            field.fill(0);
+        }
         let covered = covered(self.family, message, self.len());
         let sum = match (self.family, self.version, self.checksum) {
             (Family::V4, Version::V2, _) | (Family::V4, Version::V3, Checksum::MessageOnly) => {

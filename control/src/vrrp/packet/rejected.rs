@@ -27,6 +27,9 @@ pub enum Rejected {
     /// RFC 9568 demands at least one.
     #[error("no addresses")]
     NoAddresses,
+    /// Not one of the instance's addresses is listed: another cluster uses the same virtual router id.
+    #[error("no address in common")]
+    ForeignAddresses,
     /// Neither checksum dialect matches.
     #[error("checksum wrong")]
     Checksum,
@@ -70,7 +73,7 @@ pub enum Rejected {
 
 impl Rejected {
     /// Every reason, in the order of [`Rejected::index`].
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Ip,
         Self::Family,
         Self::Ttl,
@@ -79,6 +82,7 @@ impl Rejected {
         Self::Type,
         Self::Vrid,
         Self::NoAddresses,
+        Self::ForeignAddresses,
         Self::Checksum,
         Self::AuthenticationType,
         Self::Password,

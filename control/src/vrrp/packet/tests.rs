@@ -225,6 +225,41 @@ fn the_other_dialect_is_reported_and_not_refused() {
 }
 
 #[test]
+fn one_message_is_sealed_right_for_every_destination_in_turn() {
+    let v4_peers = [[192, 0, 2, 2], [192, 0, 2, 3], [198, 51, 100, 4]].map(IpAddr::from);
+    let v6_peers = ["fe80::2", "fe80::3", "2001:db8::4"].map(|peer| peer.parse().unwrap());
+    for (format, source, peers) in [
+        (format(Version::V2, Checksum::default(), Authentication::None), SOURCE, v4_peers),
+        (format(Version::V3, Checksum::PseudoHeader, Authentication::None), SOURCE, v4_peers),
+        (format(Version::V3, Checksum::MessageOnly, Authentication::None), SOURCE, v4_peers),
+        (v6_format(), v6_path().source, v6_peers),
+    ] {
+        let mut message = format.message(100);
+        for destination in peers {
+            let path = Path { source, destination };
+            format.seal(&mut message, &path);
+            assert_eq!(message, sealed(&format, 100, &path), "{format:?} to {destination}");
+        }
+    }
+}
+
+#[test]
+fn an_advert_without_a_common_address_is_another_cluster_s() {
+    let ours = format(Version::V3, Checksum::default(), Authentication::None);
+    let mut theirs = ours.clone();
+    theirs.addresses = v4(&[[192, 168, 1, 3]]);
+    let is_foreign = |theirs: &Format| {
+        let bytes = sealed(theirs, 9, &GROUP);
+        let datagram = Datagram { path: GROUP, ttl: TTL, bytes: &bytes };
+        parse(&datagram, &ours, &Reach::Multicast).unwrap().is_foreign
+    };
+    assert!(is_foreign(&theirs));
+    theirs.addresses = v4(&[[192, 168, 1, 3], [192, 168, 1, 2]]);
+    assert!(!is_foreign(&theirs), "one common address is enough");
+    assert!(!is_foreign(&ours));
+}
+
+#[test]
 fn another_address_list_or_interval_is_reported_and_not_refused() {
     let ours = format(Version::V3, Checksum::default(), Authentication::None);
     let mut theirs = ours.clone();

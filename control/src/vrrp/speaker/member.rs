@@ -25,6 +25,8 @@ pub struct Member {
     pub faults: Vec<String>,
     /// Of the last accepted advert.
     pub differences: Differences,
+    /// Sender of the last advert that listed none of the instance's addresses.
+    pub foreign: Option<IpAddr>,
     /// Rounds of announcements still to send, and the next address of the current round.
     pub announcing: (u8, usize),
     /// A change that the receiver's queue had no room for; later ones are merged into it.
@@ -43,6 +45,7 @@ impl Member {
             source: None,
             faults: Vec::new(),
             differences: Differences::default(),
+            foreign: None,
             announcing: (0, 0),
             untold: None,
             last_change: None,
@@ -124,6 +127,7 @@ impl Member {
             master: machine.master().map(|heard| (heard.source, heard.priority)),
             faults: self.faults.clone(),
             differences: self.differences,
+            foreign: self.foreign,
             counters: Arc::clone(&self.counters),
         }
     }

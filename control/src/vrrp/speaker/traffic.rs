@@ -61,6 +61,11 @@ impl Speaker {
                     self.dirty |= member.differences != differences;
                 }
                 Err(reason) => {
+                    if reason == Rejected::ForeignAddresses {
+                        let sender = Some(datagram.path.source);
+                        self.dirty |= std::mem::replace(&mut member.foreign, sender) != sender;
+                    }
+                    // Readers of the status see the sender no later than the count.
                     member.counters.reject(reason);
                     tracing::trace!(instance = member.instance.name, %reason, "advert rejected");
                 }
@@ -255,6 +260,10 @@ impl Speaker {
 fn accept(member: &mut Member, datagram: &packet::Datagram) -> Result<Heard, Rejected> {
     let instance = &member.instance;
     let parsed = packet::parse(datagram, &instance.format, &instance.reach)?;
+    // Before the HMAC, which another cluster does not know: operators have to hear of it all the same.
+    if parsed.is_foreign {
+        return Err(Rejected::ForeignAddresses);
+    }
     match &mut member.authenticator {
         Some(authenticator) => authenticator.verify(
             &instance.format,
