@@ -5,6 +5,7 @@
 
 mod alerts;
 mod capabilities;
+mod checks_like_clients;
 mod clients_everywhere;
 mod clocks;
 mod configuration;
@@ -39,5 +40,6 @@ mod throughput;
 mod tunnel;
 mod vrrp_commands;
 mod vrrp_keepalived;
+mod vrrp_mastership;
 mod wrong_setups;
 mod xdp;

@@ -9,7 +9,9 @@ use crate::health::task::{Checker, News, Report};
 use crate::health::{CheckSpec, Health};
 use crate::host::Watch;
 use crate::host::probe_routes::{ProbeRoutes, Way};
-use crate::model::{Check, CheckPath, Document, Method, Real, Service, VirtualAddress};
+use crate::model::{
+    Check, CheckPath, ClientAddress, Document, Method, Real, Service, VirtualAddress,
+};
 use crate::time::TimeKeeper;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -114,11 +116,21 @@ fn target(service: &Service, real: &Real, check: &Check, marks: &BTreeMap<Way, u
     Target {
         source: check.source,
         mark,
+        proxy_protocol: expects_proxy(service, real, address),
         service: service.name.clone(),
         vip,
         real: real.address,
         ..Target::new(address)
     }
+}
+
+/// Whether the server expects a PROXY protocol header at `address`: where the service's own connections
+/// go, but not at a port that is there for checks alone.
+fn expects_proxy(service: &Service, real: &Real, address: SocketAddr) -> bool {
+    service.client_address == ClientAddress::ProxyProtocol
+        && service.method_of(real) == Method::FullNat
+        && address.ip() == real.address.ip()
+        && [0, address.port()].contains(&real.address.port())
 }
 
 fn event(real: RealKey, report: Report) -> Option<Event> {

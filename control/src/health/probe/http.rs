@@ -27,6 +27,12 @@ use crate::model::{self, HttpProbe, HttpVersion, StatusSet};
 /// Longest body looked at.
 const BODY_LIMIT: usize = 1 << 20;
 
+/// Most header fields of a response: more than curl and browsers take.
+const MOST_HEADERS: usize = 5000;
+
+/// Longest list of header fields over HTTP/2, in bytes; over HTTP/1.1 hyper's limit is about as large.
+const HEADERS_LIMIT: u32 = 400 * 1024;
+
 /// A request and what its answer must be.
 pub(super) struct Http {
     method: Method,
@@ -171,8 +177,15 @@ impl Http {
     ) -> Result<Answer, Fault> {
         attempt.waiting_for = "HTTP response";
         let io = TokioIo::new(stream);
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(io).await.map_err(http_fault)?;
+        // What clients forgive, a check must forgive too: otherwise it takes out a server that works.
+        let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
+            .allow_obsolete_multiline_headers_in_responses(true)
+            .allow_spaces_after_header_name_in_responses(true)
+            .ignore_invalid_headers_in_responses(true)
+            .max_headers(MOST_HEADERS)
+            .handshake(io)
+            .await
+            .map_err(http_fault)?;
         let exchange = async {
             let sent = now();
             let response = sender.send_request(request).await.map_err(http_fault)?;
@@ -190,7 +203,9 @@ impl Http {
         attempt.waiting_for = "HTTP response";
         let io = TokioIo::new(stream);
         let (mut sender, connection) =
-            hyper::client::conn::http2::handshake(TokioExecutor::new(), io)
+            hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+                .max_header_list_size(HEADERS_LIMIT)
+                .handshake(io)
                 .await
                 .map_err(http_fault)?;
         let exchange = async {
@@ -310,6 +325,9 @@ fn http_fault(error: hyper::Error) -> Fault {
     }
     if error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
         return Fault::closed("HTTP response");
+    }
+    if error.is_parse_too_large() {
+        return Fault::malformed("HTTP response header too large for a check");
     }
     if error.is_parse() {
         return Fault::unexpected("an answer that is not HTTP", "HTTP response");

@@ -61,6 +61,8 @@ pub struct Target {
     pub device: Option<String>,
     /// Firewall mark of the probe's packets (SO_MARK), for policy routing.
     pub mark: Option<u32>,
+    /// Whether a connection to `address` begins with a PROXY protocol header, as the service's do.
+    pub proxy_protocol: bool,
     /// Name of the virtual service, for scripts.
     pub service: String,
     /// The service's address, for scripts; `None` for a mark service.
@@ -77,6 +79,7 @@ impl Target {
             source: None,
             device: None,
             mark: None,
+            proxy_protocol: false,
             service: String::new(),
             vip: None,
             real: address,

@@ -15,6 +15,9 @@ use super::tls::Tls;
 use super::{Attempt, Fault, Target};
 use crate::health::outcome::Failure;
 
+/// PROXY protocol 2, command LOCAL: the sender speaks for itself, as checks do.
+const PROXY_LOCAL: [u8; 16] = *b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
+
 /// A byte stream to a real server.
 pub(super) enum Stream {
     /// Plain TCP.
@@ -48,10 +51,16 @@ pub(super) async fn tcp_to(
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))
         .map_err(Fault::local)?;
     prepare(&socket, attempt.target, address).map_err(Fault::local)?;
-    let stream = TcpSocket::from_std_stream(socket.into())
+    let mut stream = TcpSocket::from_std_stream(socket.into())
         .connect(address)
         .await
         .map_err(|error| Fault::from_io(error, "connect"))?;
+    if attempt.target.proxy_protocol && address == attempt.target.address {
+        stream
+            .write_all(&PROXY_LOCAL)
+            .await
+            .map_err(|error| Fault::from_io(error, "PROXY protocol header to be taken"))?;
+    }
     // Every exchange here is small questions and small answers.
     let _ = stream.set_nodelay(true);
     Ok(stream)
@@ -118,7 +127,7 @@ fn bind(socket: &Socket, source: IpAddr) -> io::Result<()> {
 fn tls_fault(error: io::Error) -> Fault {
     let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     match tls {
-        Some(tls) => Fault::Failed(Failure::Tls(tls.to_string())),
+        Some(tls) => Fault::Failed(Failure::Tls(super::tls::handshake_failure(tls))),
         None => Fault::from_io(error, "TLS handshake"),
     }
 }

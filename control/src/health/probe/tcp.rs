@@ -149,6 +149,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_proxy_protocol_header_goes_first_where_the_server_expects_one() {
+        const HEADER: &[u8; 16] = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
+        let server = serve(|mut stream| async move {
+            let mut heard = [0; 16];
+            let proxied = stream.read_exact(&mut heard).await.is_ok() && heard == *HEADER;
+            let answer: &[u8] = if proxied { b"good" } else { b"bad" };
+            stream.write_all(answer).await.unwrap();
+        })
+        .await;
+        let target = Target { proxy_protocol: true, ..Target::new(server) };
+        let outcome = run_at(&tcp(&[expect("^good$")]), &target).await;
+        assert!(outcome.reason().starts_with("answer \"good\""), "{}", outcome.reason());
+    }
+
+    #[tokio::test]
     async fn an_endless_answer_is_cut_off() {
         let got = failed(&tcp(&[expect("good")]), floods().await).await;
         assert!(matches!(got, Failure::Unexpected { .. }), "{got:?}");

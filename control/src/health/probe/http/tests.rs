@@ -97,6 +97,33 @@ fn body(pattern: &str) -> Expectation {
     Expectation { regex: Some(pattern.into()), ..Expectation::default() }
 }
 
+/// Answers with these header lines whatever is asked.
+async fn answers_with(headers: &str) -> SocketAddr {
+    let text = format!("HTTP/1.1 200 OK\r\n{headers}Content-Length: 8\r\n\r\nall good");
+    plays(&[("GET / HTTP/1.1\r\n", &text)]).await
+}
+
+#[tokio::test]
+async fn what_clients_forgive_is_forgiven() {
+    let probe = http(|wanted| wanted.expect_body = body("^all good$"));
+    let cookies: String =
+        (0..1000).map(|n| format!("Set-Cookie: c{n}={}\r\n", "x".repeat(40))).collect();
+    for (what, headers) in [
+        ("a folded header", "X-Info: a,\r\n b\r\n"),
+        ("a blank before the colon", "X-Info : a\r\n"),
+        ("a line that is no header", "no header at all\r\n"),
+        ("a thousand cookies", &cookies),
+    ] {
+        let server = answers_with(headers).await;
+        assert_eq!(passed(&probe, server).await, "HTTP 200", "{what}");
+    }
+    let endless = answers_with(&cookies.repeat(20)).await;
+    assert_eq!(
+        failed(&probe, endless).await,
+        Failure::Malformed("HTTP response header too large for a check".into())
+    );
+}
+
 #[tokio::test]
 async fn a_status_in_the_set_passes_and_another_does_not() {
     let server = server().await;
