@@ -125,7 +125,7 @@ password = \"secret\"
     servers[0].stop();
     wait::until_ok("the trouble to be recorded", LIMIT, || {
         let events = director.viaduct(&["show", "events"])?;
-        ensure!(events.contains("alert operators could not be delivered"), "{events}");
+        ensure!(events.contains("alert to operators failed"), "{events}");
         Ok(())
     })?;
     ensure!(mail.mail()?.is_empty() && !mail.log().contains("A=plain"), "{}", mail.log());

@@ -84,7 +84,7 @@ fn a_real_server_three_seconds_off_is_warned_about_until_it_is_repaired() -> Res
     ensure!(drifts.contains(&("10.0.0.12:80", "warn")), "{drifts:?}");
     ensure!(!said(&director)?.iter().any(|(_, text)| text.contains("10.0.0.11")));
     servers[1].set_clock_ahead(0);
-    until_said(&director, "info", &["10.0.0.12:80", "right again"])
+    until_said(&director, "info", &["10.0.0.12:80", "within limits again"])
 }
 
 #[test]
@@ -105,11 +105,11 @@ fn this_node_is_compared_with_chrony_and_warned_about_a_server_that_drifts() -> 
         Ok(())
     })?;
     let text = director.viaduct(&["show", "time"])?;
-    ensure!(text.contains("believed") && text.contains("give or take"), "{text}");
+    ensure!(text.contains("believed") && text.contains("+/-"), "{text}");
 
     // Two that contradict each other: none is believed, and that is said.
     drifting.set_clock_ahead(3000);
-    until_said(&director, "warning", &["contradict each other"])?;
+    until_said(&director, "warning", &["disagree without a majority"])?;
     drifting.set_clock_ahead(0);
     until_said(&director, "info", &["agree on the time again"])
 }
@@ -126,9 +126,9 @@ fn a_drift_of_three_seconds_against_the_only_time_server_is_said_and_its_end_too
     server.set_clock_ahead(20_000);
     until_said(&director, "error", &["this node's clock is 20.0", "behind"])?;
     server.set_clock_ahead(0);
-    until_said(&director, "info", &["right again"])?;
+    until_said(&director, "info", &["within limits again"])?;
     drop(server);
-    until_said(&director, "warning", &["10.0.0.11:123", "gives no time"])
+    until_said(&director, "warning", &["10.0.0.11:123", "gives no usable time"])
 }
 
 /// A program that runs `viaduct` with a clock that is as far ahead as `ahead` says, in seconds.
@@ -170,5 +170,5 @@ fn the_other_director_s_clock_is_shown_beside_vrrp_and_warned_about_until_it_is_
     ensure!((2.5..3.5).contains(&ahead), "{ahead}");
 
     fs::write(directory.join("ahead"), "+0.0")?;
-    until_said(&one, "info", &["the peer's clock is right again"])
+    until_said(&one, "info", &["the peer's clock is within limits again"])
 }

@@ -73,7 +73,7 @@ fn one_command_makes_a_real_server_for_direct_routing_and_another_undoes_it() ->
     let mut servers = Vec::new();
     for real in &reals {
         let done = real_server(real, "up", &[])?.ok()?;
-        ensure!(done.contains("put 192.0.2.10/32 on lo"), "{done}");
+        ensure!(done.contains("added 192.0.2.10/32 to lo"), "{done}");
         ensure!(done.contains("set net.ipv4.conf.all.arp_ignore to 1"), "{done}");
         ensure!(real_server(real, "up", &[])?.ok()? == "nothing to do\n");
         is_ready(real)?;
@@ -89,7 +89,7 @@ fn one_command_makes_a_real_server_for_direct_routing_and_another_undoes_it() ->
     let answering = who_has_the_vip(&site)?;
     ensure!(answering.len() == 1, "{answering:?} answer for the VIP");
 
-    ensure!(real_server(&reals[0], "down", &[])?.ok()? == "took 192.0.2.10 from lo\n");
+    ensure!(real_server(&reals[0], "down", &[])?.ok()? == "removed 192.0.2.10 from lo\n");
     ensure!(real_server(&reals[0], "down", &[])?.ok()? == "nothing to do\n");
     let found = found(&reals[0])?;
     ensure!(found.starts_with("192.0.2.10 is not on lo: packets for it are refused\n"), "{found}");
@@ -154,7 +154,7 @@ fn a_host_without_a_tunnel_device_is_named() -> Result<()> {
     ensure!(ended.status.code() == Some(1), "{ended}");
     // Where the module is loaded, every namespace has the device, switched off.
     let missing = ended.stderr.contains("there is no device tunl0: tunnelled packets are refused");
-    let off = ended.stderr.contains("tunl0 is switched off: tunnelled packets are refused");
+    let off = ended.stderr.contains("tunl0 is down: tunnelled packets are refused");
     ensure!(missing || off, "{ended}");
     Ok(())
 }

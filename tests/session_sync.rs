@@ -227,7 +227,7 @@ fn streams_go_on_when_the_directors_answer_with_their_own_macs() -> Result<()> {
     for director in [&scene.first, &scene.second] {
         until(director, "vrrp", |vrrp| {
             let told = vrrp[0]["differences"].as_array();
-            told.is_some_and(|told| told.contains(&"the other kind of MAC".into()))
+            told.is_some_and(|told| told.contains(&"another virtual_mac setting".into()))
         })?;
         let events = director.viaduct(&["show", "events"])?;
         ensure!(events.contains("virtual_mac should be the same"), "{events}");

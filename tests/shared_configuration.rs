@@ -275,7 +275,7 @@ fn what_does_not_fit_the_other_director_is_refused_there_and_said_on_both() -> R
     said(&scene.second, "the configuration of director1 does not fit here")?;
     said(&scene.first, "director2 does not take this configuration")?;
     for (director, text) in
-        [(&scene.first, "not taken by the peer"), (&scene.second, "the peer's is not taken")]
+        [(&scene.first, "refused by the peer"), (&scene.second, "the peer's is refused here")]
     {
         let sync = director.viaduct(&["show", "sync"])?;
         ensure!(sync.contains(text) && sync.contains("service"), "{sync}");
@@ -375,6 +375,6 @@ fn a_director_that_comes_back_gives_nothing_to_a_server_that_is_known_dead() -> 
     let sync = scene.second.viaduct(&["show", "sync"])?;
     ensure!(sync.contains("web 10.0.0.11:80 is up"), "{sync}");
     let health = scene.second.viaduct(&["show", "health"])?;
-    ensure!(health.contains("down for the other director"), "{health}");
+    ensure!(health.contains("down as the peer sees it"), "{health}");
     Ok(())
 }

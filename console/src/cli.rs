@@ -77,7 +77,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Show(show) => show::show(&client, &show),
         Command::Ipvsadm { .. } => {
             // Told apart before the command line was parsed; only help gets here.
-            Err(CommandError::Failed("ipvsadm has to be the first word".to_owned()))
+            Err(CommandError::Failed("ipvsadm must be the first word".to_owned()))
         }
         Command::Drain { service, real, reason, within, persistent } => {
             operate::drain(&client, service, real, reason, within, persistent.into())

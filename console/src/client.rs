@@ -19,11 +19,11 @@ const DEADLINE: Duration = Duration::from_secs(120);
 /// Why the daemon did not do as asked.
 #[derive(Debug)]
 pub enum ClientError {
-    /// Nobody listens.
+    /// No daemon listens on the socket.
     NotRunning(PathBuf, io::Error),
     /// It broke off, or does not answer.
     Broken(String),
-    /// It refused.
+    /// The daemon refused the request.
     Refused(Failure),
 }
 
@@ -31,7 +31,11 @@ impl std::fmt::Display for ClientError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::NotRunning(path, error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                write!(f, "the daemon's socket {} is for its owner alone", path.display())
+                write!(
+                    f,
+                    "permission denied on {}: only its owner may talk to the daemon",
+                    path.display()
+                )
             }
             Self::NotRunning(path, error) => {
                 write!(f, "no daemon listens on {}: {error}", path.display())

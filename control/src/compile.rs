@@ -49,7 +49,7 @@ pub enum Standing {
 /// One generation of what packets look up, with what the next one needs to know of it.
 #[derive(Clone, Debug, Default)]
 pub struct Generation {
-    /// To publish.
+    /// The table to publish.
     pub table: Arc<ServiceTable>,
     /// Services whose statistics start from nothing.
     pub fresh_services: Vec<ServiceId>,

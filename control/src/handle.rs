@@ -52,7 +52,7 @@ pub struct Handle {
 /// The configuration as it stood after the last event.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
-    /// What runs.
+    /// The running configuration.
     pub document: Arc<Document>,
     /// Its revision; 0 before the first.
     pub revision: u64,
@@ -436,7 +436,7 @@ impl Handle {
     /// When the filter is empty or names nothing that is, or the engine has ended.
     pub async fn kill(&self, filter: &ConnectionFilter) -> Result<u64, Refusal> {
         if filter.is_empty() {
-            return Err(Refusal::BadFilter("no condition at all".to_owned()));
+            return Err(Refusal::BadFilter("no condition given".to_owned()));
         }
         let chosen = self.choose(filter).await?;
         let (mut cursor, mut ended) = (Some(0), 0);

@@ -163,7 +163,7 @@ struct Seen {
     start: Duration,
     /// Where each address sends from.
     senders: BTreeMap<IpAddr, (PortId, Mac)>,
-    /// All other addresses.
+    /// Addresses that are neither VIPs nor real servers.
     others: Vec<IpAddr>,
     /// The director's Ethernet address on each interface.
     own: Vec<Mac>,

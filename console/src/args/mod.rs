@@ -1,4 +1,4 @@
-//! The command line: what can be said, and what is meant when it is not.
+//! The command line: its grammar and its defaults.
 
 mod values;
 
@@ -14,9 +14,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// Where the daemon listens unless told otherwise.
+/// Default path of the daemon's socket.
 pub const SOCKET: &str = "/run/viaduct.sock";
-/// Where the daemon keeps its state unless told otherwise.
+/// Default state directory.
 pub const STATE: &str = "/var/lib/viaduct";
 
 /// A layer-4 load balancer: Linux Virtual Server in userspace.
@@ -26,35 +26,35 @@ pub struct Arguments {
     /// The daemon's Unix socket.
     #[arg(long, global = true, env = "VIADUCT_SOCKET", default_value = SOCKET, value_name = "PATH")]
     pub socket: PathBuf,
-    /// What to do.
+    /// The command to run.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What to do.
+/// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the daemon.
     Run(RunArguments),
-    /// Build a lab on this machine, with traffic and a real server that dies and comes back.
+    /// Build a lab on this machine, with traffic and a real server that fails and recovers.
     Demo(DemoArguments),
-    /// Check a configuration file and print every error with its place.
+    /// Validate a configuration file and print every error with its position.
     Check {
         /// The file; - for standard input.
         file: PathBuf,
     },
-    /// Make a configuration file the running configuration.
+    /// Put a configuration file into service.
     Apply {
         /// The file; - for standard input.
         file: PathBuf,
-        /// Roll back by itself unless `viaduct confirm` follows within this time.
+        /// Roll back automatically unless `viaduct confirm` follows within this time.
         #[arg(long, value_name = "TIME", value_parser = parse_duration)]
         confirm_within: Option<Duration>,
-        /// Why, for the history.
+        /// Comment for the history.
         #[arg(long, default_value = "", value_name = "TEXT")]
         comment: String,
     },
-    /// Let the revision that waits for confirmation stand.
+    /// Confirm the revision that is waiting for it.
     Confirm,
     /// Show what applying a file would change.
     Diff {
@@ -63,46 +63,46 @@ pub enum Command {
         /// Compare with this revision instead of the running configuration.
         #[arg(long, value_name = "REVISION")]
         revision: Option<u64>,
-        /// As JSON.
+        /// Print JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Go back to a revision, or to the one before the last.
+    /// Return to a revision, or to the one before the last.
     Rollback {
-        /// The revision's number.
+        /// Number of the revision.
         revision: Option<u64>,
     },
     /// List the kept revisions.
     History {
-        /// As JSON.
+        /// Print JSON.
         #[arg(long)]
         json: bool,
     },
     /// Print the running configuration, or a revision, as a file that `apply` takes.
     Export {
-        /// This revision instead of what runs.
+        /// Print this revision instead of the running configuration.
         #[arg(long, value_name = "REVISION")]
         revision: Option<u64>,
     },
-    /// Show what goes on.
+    /// Show the state of the director.
     Show(ShowArguments),
-    /// Speak as `ipvsadm` does, to this director.
+    /// Accept an `ipvsadm` command line for this director.
     #[command(disable_help_flag = true)]
     Ipvsadm {
-        /// As for `ipvsadm`.
+        /// Arguments, as for `ipvsadm`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
-    /// Take a real server out: no new connections; it stays out over restarts.
+    /// Drain a real server: it takes no new connections, also after a restart.
     Drain {
         /// The service, by name or address.
         service: String,
         /// The real server's address, with its port when it has several.
         real: String,
-        /// Why.
+        /// Reason, shown with the drain.
         #[arg(long, default_value = "", value_name = "TEXT")]
         reason: String,
-        /// End what connections are left after this time.
+        /// End the connections that are left after this time.
         #[arg(long, value_name = "TIME", value_parser = parse_duration)]
         within: Option<Duration>,
         /// What becomes of clients that persistence leads to it: their next connection goes to
@@ -110,38 +110,37 @@ pub enum Command {
         #[arg(long, value_enum, default_value_t = Persistent::Move)]
         persistent: Persistent,
     },
-    /// Put a drained real server back.
+    /// Put a drained real server back into service.
     Undrain {
         /// The service, by name or address.
         service: String,
         /// The real server's address, with its port when it has several.
         real: String,
     },
-    /// End connections. At least one condition has to be given.
+    /// End connections. At least one condition is required.
     KillConnections(KillArguments),
-    /// Print a code by which the other director is paired with this one: `viaduct join CODE` there,
-    /// within ten minutes.
+    /// Print a pairing code; run `viaduct join CODE` on the other director within ten minutes.
     Pair,
-    /// Pair with the other director by the code that it prints.
+    /// Pair with the other director, using the code that it printed.
     Join {
-        /// The code.
+        /// The pairing code.
         code: String,
     },
-    /// Settle what the two directors share.
+    /// Resolve a conflict between the two directors' configurations.
     Sync {
-        /// What to do.
+        /// The action.
         #[arg(value_enum)]
         action: SyncAction,
-        /// Whose configuration both are to have.
+        /// Whose configuration to keep.
         #[arg(value_enum)]
         whose: Whose,
     },
-    /// Give mastership to the other director.
+    /// Hand mastership over to the other director.
     Failover {
-        /// This VRRP instance and its group, instead of all.
+        /// Only this VRRP instance and its group.
         instance: Option<String>,
     },
-    /// Show every decision that a packet would meet.
+    /// Explain every decision that a packet would meet.
     Explain {
         /// The client's address and port.
         #[arg(long, value_name = "IP:PORT")]
@@ -152,46 +151,46 @@ pub enum Command {
         /// The protocol.
         #[arg(long, value_enum, default_value_t = Transport::Tcp)]
         protocol: Transport,
-        /// As JSON.
+        /// Print JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Send a capture file through the packet path, without a daemon.
+    /// Run a capture file through the packet path, without a daemon.
     Replay {
         /// The capture: pcap or pcapng.
         capture: PathBuf,
         /// The configuration.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
-        /// Where to write what the director would send, as pcap.
+        /// Write the packets that the director would send here, as pcap.
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
-        /// The summary as JSON.
+        /// Print the summary as JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Say whether this host is fit to be a director, and what would make it faster.
+    /// Check whether this host is fit to be a director, and what would make it faster.
     Doctor {
         /// State directory.
         #[arg(long, env = "VIADUCT_STATE", default_value = STATE, value_name = "DIR")]
         state: PathBuf,
-        /// As JSON.
+        /// Print JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Prepare this host to be a real server, undo it, or say what is wrong with it. Needs no daemon.
+    /// Prepare this host to be a real server, undo that, or check it. Needs no daemon.
     RealServer(RealServerArguments),
-    /// Write everything that the daemon keeps to one file.
+    /// Back up the configuration and state to one file.
     Backup {
         /// The file; - for standard output.
         file: PathBuf,
     },
-    /// Bring a backup back.
+    /// Restore a backup.
     Restore {
         /// The file; - for standard input.
         file: PathBuf,
     },
-    /// Print a shell's completions.
+    /// Print completions for a shell.
     Completions {
         /// The shell.
         shell: clap_complete::Shell,
@@ -213,7 +212,7 @@ pub struct RunArguments {
     /// State directory.
     #[arg(long, env = "VIADUCT_STATE", default_value = STATE, value_name = "DIR")]
     pub state: PathBuf,
-    /// Address of the web console, or off.
+    /// Listen address of the web console, or off.
     #[arg(long, default_value = "off", value_name = "ADDR:PORT|off")]
     pub console: ConsoleAddress,
 }
@@ -221,16 +220,16 @@ pub struct RunArguments {
 /// Options of `viaduct show`.
 #[derive(Debug, Args)]
 pub struct ShowArguments {
-    /// What to show.
+    /// The topic to show.
     #[arg(value_enum)]
     pub what: Topic,
-    /// As JSON.
+    /// Print JSON.
     #[arg(long)]
     pub json: bool,
-    /// At most this many lines, of events and connections.
+    /// Show at most this many events or connections.
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
-    /// Only what concerns this service, by name or address.
+    /// Show only this service, by name or address.
     #[arg(long, value_name = "SERVICE")]
     pub service: Option<String>,
 }
@@ -238,9 +237,9 @@ pub struct ShowArguments {
 /// What becomes of a drained real server's persistent clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Persistent {
-    /// They go to another server.
+    /// Send their next connection to another server.
     Move,
-    /// They stay.
+    /// Leave them with it until their template expires.
     Keep,
 }
 
@@ -262,76 +261,76 @@ pub enum Topic {
     Services,
     /// Connections and persistence templates.
     Connections,
-    /// What is known of real servers' health, and who is drained.
+    /// Health of the real servers, and drains.
     Health,
-    /// Clocks: this node's, the time servers', the real servers'.
+    /// Clocks of this node, the time servers, the peer and the real servers.
     Time,
-    /// Packets that died, by reason.
+    /// Dropped packets, by reason.
     Drops,
     /// Attached interfaces.
     Interfaces,
-    /// VRRP instances: who is master, and why.
+    /// VRRP instances: which director is master, and why.
     Vrrp,
-    /// The link to the other director, and how far that is behind.
+    /// The link to the peer, its lag, and the shared configuration.
     Sync,
-    /// What happened lately.
+    /// Recent events.
     Events,
 }
 
-/// What to do about what the two directors share.
+/// How to resolve a conflict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum SyncAction {
-    /// When both configurations were changed, choose one; `show sync` shows the differences.
+    /// Keep one of two conflicting configurations; `show sync` lists the differences.
     Keep,
 }
 
-/// Whose configuration both directors are to have.
+/// Whose configuration both directors will have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Whose {
-    /// That of the director that this command talks to.
+    /// This director's.
     Mine,
-    /// That of the other one.
+    /// The peer's.
     Theirs,
 }
 
 /// Options of `viaduct real-server`.
 #[derive(Debug, Args)]
 pub struct RealServerArguments {
-    /// What to do.
+    /// The action.
     #[arg(value_enum)]
     pub action: RealServerAction,
-    /// A virtual address that this host serves; may be given several times.
+    /// A virtual address that this host serves; repeat for several.
     #[arg(long, required = true, value_name = "IP")]
     pub vip: Vec<IpAddr>,
-    /// How the director reaches it. With NAT a real server needs nothing but the director as gateway.
+    /// Forwarding method. With NAT, a real server only needs the director as its gateway.
     #[arg(long, value_enum)]
     pub method: RealServerMethod,
-    /// What tunnelled packets are wrapped in.
+    /// Encapsulation of tunnelled packets.
     #[arg(long, value_enum, default_value = "ipip")]
     pub tunnel: TunnelHeader,
-    /// The tunnel runs over IPv6.
+    /// Tunnel over IPv6.
     #[arg(long)]
     pub over_ipv6: bool,
-    /// Change nothing; print what is needed for this instead.
+    /// Print the setup in this form instead of changing anything.
     #[arg(long, value_enum, value_name = "FORM")]
     pub print: Option<SetupForm>,
-    /// Same as --print shell.
+    /// The same as --print shell.
     #[arg(long, conflicts_with = "print")]
     pub print_shell: bool,
 }
 
-/// What to do with a real server.
+/// Actions of `viaduct real-server`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum RealServerAction {
-    /// Prepare it; what is so already is left alone.
+    /// Prepare this host; existing settings that fit stay.
     Up,
-    /// Take the virtual addresses away.
+    /// Remove the virtual addresses.
     Down,
-    /// Say what is wrong, in plain words; exit code 1 if anything is.
+    /// Report what is wrong; exit code 1 if anything is.
     Check,
 }
 
-/// How packets reach a real server that has the VIP itself.
+/// Forwarding methods with the VIP on the real server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum RealServerMethod {
     /// Direct routing.
@@ -340,7 +339,7 @@ pub enum RealServerMethod {
     Tun,
 }
 
-/// What tunnelled packets are wrapped in.
+/// Encapsulations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum TunnelHeader {
     /// IP in IP.
@@ -349,12 +348,12 @@ pub enum TunnelHeader {
     Gre,
 }
 
-/// For whom a setup is written down.
+/// Forms in which a setup can be printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum SetupForm {
-    /// A script for any POSIX shell, with start and stop.
+    /// A POSIX shell script with start and stop.
     Shell,
-    /// Bare commands.
+    /// Plain ip and sysctl commands.
     Iproute2,
     /// Lines for /etc/network/interfaces.
     Ifupdown,
@@ -366,13 +365,13 @@ pub enum SetupForm {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = true)]
 pub struct KillArguments {
-    /// Those of this service, by name or address.
+    /// Connections of this service, by name or address.
     #[arg(long, value_name = "SERVICE")]
     pub service: Option<String>,
-    /// Those to this real server.
+    /// Connections to this real server.
     #[arg(long, value_name = "IP[:PORT]")]
     pub real: Option<String>,
-    /// Those of this client.
+    /// Connections of this client.
     #[arg(long, value_name = "IP[:PORT]")]
     pub client: Option<String>,
 }

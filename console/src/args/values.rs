@@ -7,9 +7,9 @@ use std::time::Duration;
 /// Where the web console listens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConsoleAddress {
-    /// Nowhere.
+    /// The console is off.
     Off,
-    /// Here.
+    /// The console listens on this address.
     At(SocketAddr),
 }
 
@@ -32,5 +32,5 @@ impl FromStr for ConsoleAddress {
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     control::model::parse_duration(text)
         .filter(|duration| !duration.is_zero())
-        .ok_or_else(|| "should be a time with its unit, such as 60s or 10m".to_owned())
+        .ok_or_else(|| "should be a duration with its unit, such as 60s or 10m".to_owned())
 }

@@ -16,7 +16,7 @@ pub(super) fn check(file: &Path) -> Outcome {
         Ok(document) => {
             let reals: usize = document.services.iter().map(|service| service.reals.len()).sum();
             print::text(&format!(
-                "{} is good: {}, {}\n",
+                "{} is valid: {}, {}\n",
                 print::file_name(file),
                 print::count(document.services.len(), "service"),
                 print::count(reals, "real server")
@@ -48,9 +48,9 @@ pub(super) fn apply(
     let applied: Applied = client.send_bytes(Method::PUT, &path, text.into_bytes())?;
     print::text(&match (applied.revision, confirm_within) {
         (None, _) => "nothing to change\n".to_owned(),
-        (Some(revision), None) => format!("revision {} runs\n", revision.number),
+        (Some(revision), None) => format!("revision {} is active\n", revision.number),
         (Some(revision), Some(within)) => format!(
-            "revision {} runs; it is rolled back in {} unless you run: viaduct confirm\n",
+            "revision {} is active; it rolls back in {} unless you run: viaduct confirm\n",
             revision.number,
             format_duration(within)
         ),
@@ -60,7 +60,7 @@ pub(super) fn apply(
 pub(super) fn confirm(client: &Client) -> Outcome {
     let applied: Applied = client.post("/v1/config/confirm", &())?;
     let number = applied.revision.map_or(0, |revision| revision.number);
-    print::text(&format!("revision {number} stands\n"))
+    print::text(&format!("revision {number} is confirmed\n"))
 }
 
 pub(super) fn diff(client: &Client, file: &Path, revision: Option<u64>, json: bool) -> Outcome {
@@ -90,7 +90,7 @@ pub(super) fn diff(client: &Client, file: &Path, revision: Option<u64>, json: bo
 pub(super) fn roll_back(client: &Client, revision: Option<u64>) -> Outcome {
     let applied: Applied = client.post("/v1/config/rollback", &RollbackWish { revision })?;
     let number = applied.revision.map_or(0, |revision| revision.number);
-    print::text(&format!("revision {number} runs\n"))
+    print::text(&format!("revision {number} is active\n"))
 }
 
 pub(super) fn history(client: &Client, json: bool) -> Outcome {
@@ -115,7 +115,7 @@ pub(super) fn history(client: &Client, json: bool) -> Outcome {
         ]
     };
     let rows: Vec<_> = revisions.iter().map(row).collect();
-    print::table(&[">Revision", "Time", "Author", "Standing", "Comment"], &rows)
+    print::table(&[">Revision", "Time", "Author", "Status", "Comment"], &rows)
 }
 
 pub(super) fn export(client: &Client, revision: Option<u64>) -> Outcome {

@@ -22,7 +22,7 @@ pub(super) fn doctor(client: &Client, state: &Path, json: bool) -> Outcome {
     let errors = found.iter().filter(|finding| finding.grade == Grade::Error).count();
     if errors > 0 {
         let text =
-            format!("{} to be repaired before a director runs", print::count(errors, "thing"));
+            format!("{} to be fixed before a director can run", print::count(errors, "thing"));
         return Err(CommandError::Failed(text));
     }
     Ok(())
@@ -50,20 +50,20 @@ fn daemon(client: &Client) -> Vec<Finding> {
     let status: StatusView = match client.get("/v1/status") {
         Ok(status) => status,
         Err(ClientError::NotRunning(..)) => {
-            let found = "does not run".to_owned();
+            let found = "not running".to_owned();
             return vec![finding("daemon", Grade::Advice, found, "viaduct run".to_owned())];
         }
         Err(error) => {
-            let advice = "see its log".to_owned();
+            let advice = "check its log".to_owned();
             return vec![finding("daemon", Grade::Warning, error.to_string(), advice)];
         }
     };
     let services = print::count(status.services, "service");
-    let found = format!("runs {services} with {}", print::count(status.reals, "real server"));
+    let found = format!("serving {services} with {}", print::count(status.reals, "real server"));
     let mut all = vec![match status.store_trouble {
         None => finding("daemon", Grade::Good, found, String::new()),
         Some(trouble) => finding("daemon", Grade::Error, format!("refuses changes: {trouble}"), {
-            "forwarding goes on; repair the disk of the state directory".to_owned()
+            "forwarding continues; repair the disk of the state directory".to_owned()
         }),
     }];
     let interfaces: Vec<InterfaceView> = client.get("/v1/interfaces").unwrap_or_default();
@@ -77,7 +77,7 @@ fn daemon(client: &Client) -> Vec<Finding> {
             (Some(backend), Some(why)) => finding(
                 &subject,
                 Grade::Warning,
-                format!("by {backend}, but the host sees the same packets"),
+                format!("by {backend}, but the host also sees the packets"),
                 why,
             ),
             (None, _) => finding(&subject, Grade::Error, interface.status, reason),

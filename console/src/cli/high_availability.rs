@@ -39,11 +39,11 @@ pub(super) fn vrrp(client: &Client, arguments: &ShowArguments) -> Outcome {
         "State",
         ">Seconds",
         ">Priority",
-        "Where",
+        "Interface",
         "MAC",
         "Addresses",
         "Master",
-        "Why",
+        "Reason",
     ];
     print::table(&headings, &rows)?;
     // Adverts with a time in them, logs and certificates of the two are compared by their clocks.
@@ -67,7 +67,7 @@ fn why(instance: &VrrpView) -> String {
         instance.faults.join(", ")
     };
     if !instance.differences.is_empty() {
-        why.push_str(&format!("; the peer has {}", instance.differences.join(", ")));
+        why.push_str(&format!("; the peer differs: {}", instance.differences.join(", ")));
     }
     why
 }
@@ -75,7 +75,7 @@ fn why(instance: &VrrpView) -> String {
 pub(super) fn failover(client: &Client, instance: Option<String>) -> Outcome {
     let what = instance.clone().unwrap_or_else(|| "every instance".to_owned());
     let _: Applied = client.post("/v1/failover", &FailoverWish { instance })?;
-    print::text(&format!("{what}: mastership is given to the other director\n"))
+    print::text(&format!("{what}: mastership handed to the peer\n"))
 }
 
 pub(super) fn pair(client: &Client) -> Outcome {
@@ -95,12 +95,11 @@ pub(super) fn keep(client: &Client, whose: Whose) -> Outcome {
     };
     let applied: Applied = client.post("/v1/sync/keep", &KeepWish { keep })?;
     print::text(&match (whose, applied.revision) {
-        (Whose::Mine, Some(revision)) => format!(
-            "revision {} notes it, the other director takes this configuration over\n",
-            revision.number
-        ),
-        (Whose::Mine, None) => "the other director takes this configuration over\n".to_owned(),
-        (Whose::Theirs, Some(revision)) => format!("revision {} runs\n", revision.number),
+        (Whose::Mine, Some(revision)) => {
+            format!("revision {}: the peer applies this configuration\n", revision.number)
+        }
+        (Whose::Mine, None) => "the peer applies this configuration\n".to_owned(),
+        (Whose::Theirs, Some(revision)) => format!("revision {} is active\n", revision.number),
         (Whose::Theirs, None) => "nothing to change\n".to_owned(),
     })
 }
@@ -118,13 +117,13 @@ fn configuration(view: &ConfigurationsView) -> Vec<(&'static str, String)> {
         )
     };
     let standing = match (relation, &view.declined, &view.declined_by_peer) {
-        (Relation::Same, _, _) => "the same on both".to_owned(),
-        (Relation::Ahead, _, Some(why)) => format!("not taken by the peer: {why}"),
-        (Relation::Behind, Some(why), _) => format!("the peer's is not taken: {why}"),
-        (Relation::Ahead, _, None) => "the peer is taking this one over".to_owned(),
-        (Relation::Behind, None, _) => "the peer's is being taken over".to_owned(),
+        (Relation::Same, _, _) => "same on both".to_owned(),
+        (Relation::Ahead, _, Some(why)) => format!("refused by the peer: {why}"),
+        (Relation::Behind, Some(why), _) => format!("the peer's is refused here: {why}"),
+        (Relation::Ahead, _, None) => "the peer is applying this one".to_owned(),
+        (Relation::Behind, None, _) => "applying the peer's".to_owned(),
         (Relation::Conflict, _, _) => {
-            "CONFLICT, both were changed: `viaduct sync keep mine|theirs`".to_owned()
+            "CONFLICT, both have changed: resolve with `viaduct sync keep mine|theirs`".to_owned()
         }
     };
     let mut lines = vec![("configuration", standing)];
@@ -149,14 +148,14 @@ pub(super) fn sync(client: &Client, arguments: &ShowArguments) -> Outcome {
     }
     let mut lines = vec![("state", format!("{} for {} s", sync.state, sync.seconds))];
     match sync.state.as_str() {
-        "none" => return print::text("the configuration names no peer\n"),
+        "none" => return print::text("no [peer] is configured\n"),
         "not_paired" => lines.push((
             "to do",
             "`viaduct pair` on one director, `viaduct join CODE` on the other".to_owned(),
         )),
         _ => {}
     }
-    lines.extend(sync.reason.clone().map(|reason| ("because", reason)));
+    lines.extend(sync.reason.clone().map(|reason| ("reason", reason)));
     lines.extend(sync.peer.clone().map(|peer| ("peer", peer)));
     lines.extend(sync.address.map(|address| ("address", address.to_string())));
     lines.extend(sync.key.clone().map(|key| ("own key", key)));
@@ -166,7 +165,7 @@ pub(super) fn sync(client: &Client, arguments: &ShowArguments) -> Outcome {
             "{} connections, {} ms{}",
             sync.lag_connections,
             sync.lag_milliseconds,
-            if sync.snapshot { ", telling everything" } else { "" }
+            if sync.snapshot { ", full resync in progress" } else { "" }
         ),
     ));
     let caught_up = match (sync.caught_up, sync.waiting) {
@@ -175,7 +174,7 @@ pub(super) fn sync(client: &Client, arguments: &ShowArguments) -> Outcome {
         (false, false) => "no",
     };
     lines.push(("caught up", caught_up.to_owned()));
-    lines.push(("taken in", format!("{} ({} refused)", sync.adopted, sync.refused)));
+    lines.push(("received", format!("{} ({} refused)", sync.adopted, sync.refused)));
     lines.push(("resyncs", sync.resyncs.to_string()));
     if let (Some(offset), Some(round_trip)) = (sync.clock_offset, sync.round_trip) {
         lines.push(("peer's clock", format!("{offset:+.3} ms (round trip {round_trip:.3} ms)")));
@@ -186,7 +185,7 @@ pub(super) fn sync(client: &Client, arguments: &ShowArguments) -> Outcome {
         let Disagreement { service, real, reason, peer_reason, .. } = one;
         let text =
             format!("{service} {real} is {own} ({reason}), {other} for the peer ({peer_reason})");
-        ("seen otherwise", text)
+        ("disagreement", text)
     }));
     lines.push(("sent", format!("{} bytes in {} messages", sync.bytes_sent, sync.frames_sent)));
     let text = lines.iter().map(|(what, value)| format!("{what:<15}{value}\n"));

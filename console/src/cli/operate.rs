@@ -68,7 +68,7 @@ pub(super) fn restore(client: &Client, file: &Path) -> Outcome {
     let bytes = print::read(file)?;
     let applied: Applied = client.send_bytes(Method::PUT, "/v1/restore", bytes)?;
     print::text(&match applied.revision {
-        Some(revision) => format!("restored; revision {} runs\n", revision.number),
+        Some(revision) => format!("restored; revision {} is active\n", revision.number),
         None => "restored; the configuration is the same\n".to_owned(),
     })
 }

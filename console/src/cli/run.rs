@@ -82,9 +82,9 @@ async fn daemon(arguments: &RunArguments, socket: &Path) -> Result<(), Failure> 
         ended = until_stopped(&handle, arguments.config.as_deref()) => ended,
         why = running.failed() => Err(why),
         served = &mut api => Err(match served {
-            Ok(Ok(())) => "the API ended".to_owned(),
-            Ok(Err(error)) => format!("the API ended: {error}"),
-            Err(error) => format!("the API ended: {error}"),
+            Ok(Ok(())) => "the API server stopped".to_owned(),
+            Ok(Err(error)) => format!("the API server stopped: {error}"),
+            Err(error) => format!("the API server stopped: {error}"),
         }),
     };
     notify("STOPPING=1");
@@ -107,14 +107,14 @@ fn given(path: &Path) -> Result<GivenFile, Failure> {
     let text = std::fs::read_to_string(path).map_err(|error| format!("{name}: {error}"))?;
     let document = Document::parse(&text, &name).map_err(|problems| {
         let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
-        format!("the configuration file is not good:\n{}", lines.join("\n"))
+        format!("invalid configuration file:\n{}", lines.join("\n"))
     })?;
     Ok(GivenFile { document, text, name, path: path.to_owned() })
 }
 
 /// Waits for a signal to stop; applies the file again when told to.
 async fn until_stopped(handle: &Handle, config: Option<&Path>) -> Result<(), String> {
-    let listen = |kind| signal(kind).map_err(|error| format!("no signals: {error}"));
+    let listen = |kind| signal(kind).map_err(|error| format!("cannot listen for signals: {error}"));
     let mut terminate = listen(SignalKind::terminate())?;
     let mut interrupt = listen(SignalKind::interrupt())?;
     let mut hang_up = listen(SignalKind::hangup())?;
@@ -126,7 +126,7 @@ async fn until_stopped(handle: &Handle, config: Option<&Path>) -> Result<(), Str
             _ = interrupt.recv() => return Ok(()),
             _ = hang_up.recv() => match config {
                 Some(path) => apply_again(handle, path).await,
-                None => tracing::warn!("told to read the configuration file, but there is none"),
+                None => tracing::warn!("SIGHUP ignored: the daemon was started without --config"),
             },
             _ = look.tick() => {
                 let Some(path) = config else { continue };
@@ -186,6 +186,6 @@ async fn shut_down(
         tracing::info!("stopped");
         Ok(())
     } else {
-        Err("some part did not end in time".into())
+        Err("a component did not stop in time".into())
     }
 }

@@ -42,7 +42,7 @@ fn status(client: &Client, arguments: &ShowArguments) -> Outcome {
         return print::json(&status);
     }
     let unconfirmed = match status.unconfirmed {
-        Some(number) => format!(" (revision {number} waits for confirmation)"),
+        Some(number) => format!(" (revision {number} is waiting for confirmation)"),
         None => String::new(),
     };
     let mut text = format!(
@@ -189,7 +189,7 @@ fn health(client: &Client, arguments: &ShowArguments) -> Outcome {
             rows.extend(real.suspicions.iter().map(warning));
             rows.extend(real.peer.as_ref().map(|peer| {
                 let state = if peer.up { "up" } else { "down" };
-                warning(&format!("{state} for the other director: {}", peer.reason))
+                warning(&format!("{state} as the peer sees it: {}", peer.reason))
             }));
         }
     }
@@ -203,7 +203,7 @@ fn drain_text(drain: &control::view::DrainView, real: &RealView) -> String {
     }
     text.push_str(&format!("; {} connections left", real.active + real.inactive));
     if let Some(deadline) = drain.deadline {
-        text.push_str(&format!(", ended at {}", print::moment(deadline)));
+        text.push_str(&format!(", to be ended at {}", print::moment(deadline)));
     }
     if drain.persistent == PersistentClients::Keep {
         text.push_str("; persistent clients stay");
@@ -239,7 +239,7 @@ fn connections(client: &Client, arguments: &ShowArguments) -> Outcome {
         ]
     };
     let rows: Vec<_> = found.iter().map(row).collect();
-    print::table(&["Protocol", ">Expires", "State", "Client", "Virtual", "Real server"], &rows)?;
+    print::table(&["Protocol", ">Expires", "State", "Client", "VIP", "Real server"], &rows)?;
     if cursor.is_some() {
         print::text(&format!("... more than {limit}; --limit N shows more\n"))?;
     }
@@ -256,7 +256,7 @@ fn drops(client: &Client, arguments: &ShowArguments) -> Outcome {
         .map(|drop| vec![drop.packets.to_string(), drop.reason.clone(), drop.explanation.clone()])
         .collect();
     if rows.is_empty() {
-        return print::text("no packet was dropped\n");
+        return print::text("no packets dropped\n");
     }
     print::table(&[">Packets", "Reason", "Meaning"], &rows)
 }
@@ -270,7 +270,7 @@ fn interfaces(client: &Client, arguments: &ShowArguments) -> Outcome {
         let addresses: Vec<String> = interface.addresses.iter().map(ToString::to_string).collect();
         let reason = interface.unguarded.as_ref().map_or_else(
             || interface.reason.clone().unwrap_or_default(),
-            |why| format!("the host sees the same packets: {why}"),
+            |why| format!("the host also sees the packets: {why}"),
         );
         vec![
             interface.name.clone(),
@@ -313,5 +313,5 @@ fn events(client: &Client, arguments: &ShowArguments) -> Outcome {
         ]
     };
     let rows: Vec<_> = view.events.iter().map(row).collect();
-    print::table(&["Time", "Severity", "Kind", "Subject", "What"], &rows)
+    print::table(&["Time", "Severity", "Kind", "Subject", "Message"], &rows)
 }

@@ -20,7 +20,7 @@ pub enum BindError {
 impl std::fmt::Display for BindError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::InUse(path) => write!(f, "a daemon listens on {} already", path.display()),
+            Self::InUse(path) => write!(f, "another daemon already listens on {}", path.display()),
             Self::NotASocket(path) => write!(f, "{} is a file, not a socket", path.display()),
             Self::Refused(path, error) => write!(f, "cannot listen on {}: {error}", path.display()),
         }

@@ -97,7 +97,7 @@ impl Outbox {
         self.waiting.len()
     }
 
-    /// Whether nothing waits.
+    /// Returns whether no message is waiting.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }

@@ -87,7 +87,7 @@ struct Receiver {
     lasting: BTreeMap<Subject, (Item, Instant)>,
 }
 
-/// All receivers.
+/// Decides which receiver gets which event, and when.
 #[derive(Debug, Default)]
 pub struct Policy {
     receivers: Vec<Receiver>,

@@ -35,6 +35,6 @@ pub(super) async fn deliver(
     };
     match tokio::time::timeout(PATIENCE, delivery).await {
         Ok(result) => result,
-        Err(_) => Err(format!("not done within {} s", PATIENCE.as_secs())),
+        Err(_) => Err(format!("timed out after {} s", PATIENCE.as_secs())),
     }
 }

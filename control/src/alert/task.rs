@@ -142,8 +142,8 @@ impl Post {
         let first = outbox.failures() == 0;
         let text = match outbox.failed(now()) {
             Fate::Again if !first => return,
-            Fate::Again => format!("alert {receiver} could not be delivered, trying again: {why}"),
-            Fate::GivenUp => format!("alert {receiver} was given up: {why}"),
+            Fate::Again => format!("alert to {receiver} failed, will retry: {why}"),
+            Fate::GivenUp => format!("alert to {receiver} abandoned: {why}"),
         };
         let _ = self.complaints.try_send(text);
     }

@@ -43,7 +43,7 @@ pub fn instances(document: &Document) -> (Vec<Instance>, Vec<String>) {
 }
 
 fn instance(intent: &VrrpInstance, has_peer: bool) -> Result<Instance, String> {
-    let priority = Priority::new(intent.priority).ok_or("priority 0 is for resigning")?;
+    let priority = Priority::new(intent.priority).ok_or("priority 0 is reserved for resigning")?;
     let mut instance = Instance::new(&intent.name, &intent.interface, format(intent)?, priority);
     instance.group = intent.group.clone();
     instance.keys = keys(&intent.auth)?;
@@ -75,7 +75,7 @@ fn instance(intent: &VrrpInstance, has_peer: bool) -> Result<Instance, String> {
 
 fn format(intent: &VrrpInstance) -> Result<Format, String> {
     let version = if intent.version == 2 { Version::V2 } else { Version::V3 };
-    let id = Vrid::new(intent.id).ok_or("id 0 is none")?;
+    let id = Vrid::new(intent.id).ok_or("virtual router id 0 is invalid")?;
     let checksum =
         if intent.checksum_pseudo_header { Checksum::PseudoHeader } else { Checksum::MessageOnly };
     let authentication = match &intent.auth {

@@ -9,14 +9,14 @@ use std::net::IpAddr;
 /// What this node is for an address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Role {
-    /// It answers.
+    /// This director is master and answers for the addresses.
     Master {
         /// With this MAC; `None` for the interface's own.
         mac: Option<Mac>,
         /// Pings too.
         answers_ping: bool,
     },
-    /// It is silent.
+    /// This director is backup and stays silent.
     Backup,
 }
 

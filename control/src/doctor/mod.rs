@@ -30,9 +30,9 @@ pub enum Grade {
 pub struct Finding {
     /// What was looked at.
     pub subject: String,
-    /// How it is.
+    /// How serious the finding is.
     pub grade: Grade,
-    /// What was found.
+    /// The observation, for people.
     pub found: String,
     /// What to do; empty when nothing.
     pub advice: String,
@@ -78,7 +78,7 @@ fn kernel(facts: &Facts) -> Finding {
             (Grade::Advice, "since 6.6 steering is attached without replacing other tc filters")
         }
         Some(_) => (Grade::Good, ""),
-        None => (Grade::Warning, "its version cannot be read"),
+        None => (Grade::Warning, "cannot read its version"),
     };
     finding("kernel", grade, facts.kernel.clone(), advice)
 }
@@ -88,19 +88,19 @@ fn capabilities(facts: &Facts) -> Finding {
     let missing: Vec<String> =
         missing.map(|(_, name, reason)| format!("{name} ({reason})")).collect();
     if missing.is_empty() {
-        return finding("capabilities", Grade::Good, "all that are needed", "");
+        return finding("capabilities", Grade::Good, "all present", "");
     }
     let found = format!("missing: {}", missing.join(", "));
-    finding("capabilities", Grade::Error, found, "run it as root, or by the systemd unit")
+    finding("capabilities", Grade::Error, found, "run as root, or use the systemd unit")
 }
 
 fn steering(facts: &Facts) -> Finding {
     match &facts.steering_refused {
-        None => finding("steering", Grade::Good, "the kernel takes the steering programs", ""),
+        None => finding("steering", Grade::Good, "the kernel accepts the steering programs", ""),
         Some(why) => finding(
             "steering",
             Grade::Warning,
-            format!("the host would see the director's packets, too: {why}"),
+            format!("the host would also see the director's packets: {why}"),
             "needs CAP_BPF (or CAP_SYS_ADMIN) and a kernel with BPF",
         ),
     }
@@ -108,12 +108,12 @@ fn steering(facts: &Facts) -> Finding {
 
 fn host_link(facts: &Facts) -> Finding {
     if facts.tun {
-        return finding("host link", Grade::Good, "/dev/net/tun is there", "");
+        return finding("host link", Grade::Good, "/dev/net/tun exists", "");
     }
     finding(
         "host link",
         Grade::Warning,
-        "there is no /dev/net/tun: no sorry page, no clients and real servers on the director itself",
+        "no /dev/net/tun: no sorry page, and no clients or real servers on the director itself",
         "modprobe tun",
     )
 }
@@ -123,7 +123,7 @@ fn processors(facts: &Facts) -> Finding {
     if facts.processors > 1 {
         return finding("processors", Grade::Good, found, "");
     }
-    finding("processors", Grade::Advice, found, "a second one keeps checks and packets apart")
+    finding("processors", Grade::Advice, found, "a second one keeps checks from delaying packets")
 }
 
 fn limits(facts: &Facts) -> Finding {
@@ -155,19 +155,14 @@ fn memory(facts: &Facts) -> Finding {
 
 fn space(facts: &Facts) -> Finding {
     let Some(free) = facts.state_free else {
-        let found = format!("{} cannot be looked at", facts.state);
-        return finding(
-            "state directory",
-            Grade::Advice,
-            found,
-            "it is made when the daemon starts",
-        );
+        let found = format!("cannot inspect {}", facts.state);
+        return finding("state directory", Grade::Advice, found, "created when the daemon starts");
     };
     let found = format!("{} MiB free in {}", free >> 20, facts.state);
     if free >= SPACE {
         return finding("state directory", Grade::Good, found, "");
     }
-    let advice = "when the disk is full, changes are refused; forwarding goes on";
+    let advice = "when the disk is full, changes are refused; forwarding continues";
     finding("state directory", Grade::Warning, found, advice)
 }
 
@@ -177,10 +172,10 @@ fn clock(facts: &Facts) -> Finding {
         Some(false) => finding(
             "clock",
             Grade::Advice,
-            "no time daemon keeps it",
-            "install chrony; with chrony's rtcsync the kernel knows of it, too",
+            "no time daemon disciplines it",
+            "install chrony, with rtcsync",
         ),
-        None => finding("clock", Grade::Advice, "the kernel does not say", ""),
+        None => finding("clock", Grade::Advice, "unknown", ""),
     }
 }
 
@@ -191,7 +186,7 @@ fn forwarding(facts: &Facts) -> Vec<Finding> {
     found.push(if facts.ip_forward {
         finding("ip_forward", Grade::Good, "on", "")
     } else {
-        let advice = "only for real servers' own connections by this director: sysctl -w \
+        let advice = "needed only if real servers reach other networks through this director: sysctl -w \
                       net.ipv4.ip_forward=1";
         finding("ip_forward", Grade::Advice, "off", advice)
     });
@@ -199,7 +194,7 @@ fn forwarding(facts: &Facts) -> Vec<Finding> {
     let strict: Vec<&str> = strict.map(|one| one.name.as_str()).collect();
     if !strict.is_empty() {
         let advice =
-            "strict filters drop probes' answers that come by another interface; 2 is loose";
+            "strict filtering drops replies to probes that arrive on another interface; 2 is loose";
         found.push(finding(
             "rp_filter",
             Grade::Advice,
@@ -221,7 +216,7 @@ fn rivals(facts: &Facts) -> Finding {
     running.sort_unstable();
     running.dedup();
     if running.is_empty() {
-        return finding("other directors", Grade::Good, "none runs on this host", "");
+        return finding("other directors", Grade::Good, "none on this host", "");
     }
     let advice = "it drives the kernel's IPVS or VRRP; stop it before this director takes over";
     finding("other directors", Grade::Warning, running.join(", "), advice)
@@ -245,9 +240,9 @@ fn interface(one: &Interface) -> Finding {
         one.mtu,
     );
     let (grade, advice) = if !one.up {
-        (Grade::Advice, format!("it is switched off: ip link set {} up", one.name))
+        (Grade::Advice, format!("it is down: ip link set {} up", one.name))
     } else if !one.carrier {
-        (Grade::Warning, "it has no carrier: is the cable in?".to_owned())
+        (Grade::Warning, "no carrier: is the cable plugged in?".to_owned())
     } else if one.queues == 1
         && one.driver.is_some()
         && one.speed.is_some_and(|speed| speed >= 10_000)

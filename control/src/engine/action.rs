@@ -138,33 +138,33 @@ pub enum StoreCommand {
 pub enum Outcome {
     /// A revision was stored and runs.
     Committed(RevisionInfo),
-    /// It is so, without a revision: nothing differs, or it is not configuration.
+    /// Done; no revision was created, because nothing differs or it is not configuration.
     Done,
-    /// The head revision stands.
+    /// The head revision is confirmed.
     Confirmed(RevisionInfo),
-    /// IPVS's answer.
+    /// The answer to an `ipvsadm` request.
     Ipvs(crate::ipvs::Reply),
-    /// It is not.
+    /// Refused.
     Refused(Refusal),
 }
 
-/// Why something was not done.
+/// Why a request was refused.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Refusal {
-    /// The document is wrong.
+    /// The document has problems.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Invalid(Vec<Problem>),
-    /// Somebody else changed it meanwhile.
-    #[error("the configuration was changed by somebody else meanwhile")]
+    /// The configuration changed since the caller read it.
+    #[error("the configuration has changed in the meantime: look at it and try again")]
     Conflict,
-    /// A revision waits for confirmation.
-    #[error("revision {0} waits for confirmation: confirm it or roll it back first")]
+    /// Another revision is waiting for confirmation.
+    #[error("revision {0} is waiting for confirmation: confirm it or roll it back first")]
     Unconfirmed(u64),
     /// No revision waits for confirmation.
     #[error("no revision waits for confirmation")]
     NothingToConfirm,
-    /// No such revision.
+    /// The revision is not kept.
     #[error("there is no revision {0}")]
     NoRevision(u64),
     /// No such service.
@@ -187,14 +187,14 @@ pub enum Refusal {
     /// The real server is not drained.
     #[error("{0} is not drained")]
     NotDrained(SocketAddr),
-    /// A filter that selects nothing sensible.
-    #[error("{0} is no address to choose connections by")]
+    /// A connection filter that cannot be read, or that is empty.
+    #[error("invalid connection filter: {0}")]
     BadFilter(String),
     /// More services or real servers than the packet path holds.
     #[error("{0}")]
     TooLarge(String),
-    /// The disk does not take it.
-    #[error("not stored, so not done: {0}")]
+    /// The change could not be stored, so it was not made.
+    #[error("change not saved: {0}")]
     Store(String),
     /// The daemon is shutting down or overloaded.
     #[error("the daemon is {0}")]

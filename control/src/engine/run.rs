@@ -398,7 +398,7 @@ impl Running {
     /// Waits until some part has ended unasked, and says which.
     pub async fn failed(&mut self) -> String {
         tokio::select! {
-            _ = &mut self.ended => "the engine ended".to_owned(),
+            _ = &mut self.ended => "the engine stopped".to_owned(),
             Ok(number) = &mut self.worker_failed => worker_failed(number),
             ended = &mut self.host => match ended {
                 Ok(Ok(())) => "the watch over the host ended".to_owned(),
@@ -416,7 +416,7 @@ impl Running {
     }
 
     /// Ends everything in order: mastership is resigned, nothing new is taken, interfaces are
-    /// closed, packets stop, the store is flushed. `false` when some part did not end in time.
+    /// closed, packets stop, the store is flushed. `false` when a component did not stop in time.
     pub async fn stop(self) -> bool {
         let resigned = self.resign().await;
         // What changed last is on its way to it.

@@ -110,8 +110,7 @@ pub(super) fn not_stored(
         }
         match change.then {
             Then::Answer(_) => {
-                let reply =
-                    crate::ipvs::Reply::Refused(format!("not stored, so not done: {error}"));
+                let reply = crate::ipvs::Reply::Refused(format!("change not saved: {error}"));
                 State::answer(change.ticket, Outcome::Ipvs(reply), out);
             }
             Then::Tell | Then::Try(_) | Then::Confirm => {

@@ -18,22 +18,22 @@ pub enum FenceError {
     /// The agent could not be run.
     #[error("{agent}: {source}")]
     Run {
-        /// Which agent.
+        /// Path of the agent.
         agent: String,
-        /// What the system says.
+        /// The operating system's error.
         source: std::io::Error,
     },
     /// It did not finish.
-    #[error("{0} took too long")]
+    #[error("{0} timed out")]
     Late(String),
     /// It says that it failed.
-    #[error("{agent} failed with {status}: {said}")]
+    #[error("{agent} failed ({status}): {said}")]
     Failed {
-        /// Which agent.
+        /// Path of the agent.
         agent: String,
-        /// How it ended.
+        /// The agent's exit status.
         status: std::process::ExitStatus,
-        /// What it said.
+        /// The beginning of its output.
         said: String,
     },
 }

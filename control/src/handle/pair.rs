@@ -14,7 +14,7 @@ impl Handle {
             VrrpView::all(document, &self.mastership.status(), crate::vrrp::task::clock());
         let other = self.replication.other_macs();
         for view in views.iter_mut().filter(|view| other.contains(&view.name)) {
-            view.differences.push("the other kind of MAC".to_owned());
+            view.differences.push("another virtual_mac setting".to_owned());
         }
         views
     }

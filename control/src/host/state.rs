@@ -7,7 +7,7 @@ use std::net::IpAddr;
 /// All that is known of the host.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct HostState {
-    /// By interface index.
+    /// Interfaces, by the kernel's index.
     pub links: BTreeMap<u32, Link>,
     /// In the kernel's order: an interface's first address of a family is its preferred one.
     pub addresses: Vec<Address>,
@@ -55,7 +55,7 @@ pub struct Address {
 /// One route of the host's main table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Route {
-    /// Destinations.
+    /// Destinations that the route covers.
     pub prefix: Prefix,
     /// Next router; `None` when destinations are on the link.
     pub via: Option<IpAddr>,

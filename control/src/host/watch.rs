@@ -62,7 +62,7 @@ struct Stale {
 }
 
 impl Stale {
-    /// Everything.
+    /// Marks everything stale.
     fn all() -> Self {
         let mut stale = Self::default();
         stale.mark_all();

@@ -10,23 +10,23 @@ use std::net::SocketAddr;
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reply {
-    /// It is so.
+    /// The request was carried out.
     Done,
     /// It is not, for a reason that IPVS has too.
     Failed(Errno),
     /// It is not, for a reason of Viaduct's own, in words.
     Refused(String),
-    /// To [`super::Request::Info`].
+    /// Answers [`super::Request::Info`].
     Info(Info),
-    /// To [`super::Request::Services`].
+    /// Answers [`super::Request::Services`].
     Services(Vec<ServiceEntry>),
-    /// To [`super::Request::Service`].
+    /// Answers [`super::Request::Service`].
     Service(Box<ServiceEntry>),
-    /// To [`super::Request::Timeouts`].
+    /// Answers [`super::Request::Timeouts`].
     Timeouts(TimeoutSpec),
-    /// To [`super::Request::Daemons`].
+    /// Answers [`super::Request::Daemons`].
     Daemons(Vec<Daemon>),
-    /// To [`super::Request::Connections`].
+    /// Answers [`super::Request::Connections`].
     Connections(ConnectionPage),
     /// To [`super::Request::Batch`]: one for each, in order.
     Batch(Vec<Reply>),
@@ -51,9 +51,9 @@ pub struct ServiceEntry {
     pub spec: ServiceSpec,
     /// Since it was made or zeroed.
     pub counters: Counters,
-    /// Now.
+    /// Current rates.
     pub rates: Rates,
-    /// Newest first.
+    /// Its real servers, the newest first.
     pub servers: Vec<ServerEntry>,
 }
 
@@ -79,6 +79,6 @@ pub struct ServerEntry {
     pub persistent: u32,
     /// Since it was added or zeroed.
     pub counters: Counters,
-    /// Now.
+    /// Current rates.
     pub rates: Rates,
 }

@@ -20,7 +20,7 @@ pub enum Request {
     },
     /// Replaces everything that a [`ServiceSpec`] says about a service.
     EditService {
-        /// Which one.
+        /// The service's virtual address.
         #[serde(with = "VirtualAddressWire")]
         service: VirtualAddress,
         /// What to replace it with.
@@ -28,13 +28,13 @@ pub enum Request {
     },
     /// Removes a service and its real servers.
     DeleteService {
-        /// Which one.
+        /// The service's virtual address.
         #[serde(with = "VirtualAddressWire")]
         service: VirtualAddress,
     },
     /// Adds a real server to a service, as its newest.
     AddServer {
-        /// To which service.
+        /// The service that gets the server.
         #[serde(with = "VirtualAddressWire")]
         service: VirtualAddress,
         /// RIP and port.
@@ -44,7 +44,7 @@ pub enum Request {
     },
     /// Replaces everything that a [`ServerSpec`] says about a real server.
     EditServer {
-        /// Of which service.
+        /// The service that has the server.
         #[serde(with = "VirtualAddressWire")]
         service: VirtualAddress,
         /// RIP and port.
@@ -54,7 +54,7 @@ pub enum Request {
     },
     /// Removes a real server from a service. Its connections stay and meet "removed".
     DeleteServer {
-        /// From which service.
+        /// The service that loses the server.
         #[serde(with = "VirtualAddressWire")]
         service: VirtualAddress,
         /// RIP and port.
@@ -62,7 +62,7 @@ pub enum Request {
     },
     /// Counts a service and its real servers from zero again.
     ZeroService {
-        /// Which one.
+        /// The service's virtual address.
         #[serde(with = "VirtualAddressWire")]
         service: VirtualAddress,
     },
@@ -85,7 +85,7 @@ pub enum Request {
     Services,
     /// One service with its real servers.
     Service {
-        /// Which one.
+        /// The service's virtual address.
         #[serde(with = "VirtualAddressWire")]
         service: VirtualAddress,
     },

@@ -32,7 +32,7 @@ pub struct Counters {
 /// Rates per second, as IPVS estimates them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Rates {
-    /// Connections.
+    /// New connections per second.
     pub cps: u64,
     /// Packets from clients.
     pub in_pps: u64,

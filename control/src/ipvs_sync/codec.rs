@@ -38,7 +38,7 @@ const MOST_ENGINE_NAME: usize = 16;
 pub enum Version {
     /// Before Linux 2.6.39; `sync_version=0`.
     V0,
-    /// Everything since.
+    /// Version 1, which all later kernels send.
     #[default]
     V1,
 }

@@ -27,13 +27,13 @@ pub struct Alert {
 pub enum AlertTarget {
     /// Mail by SMTP.
     Mail {
-        /// Receivers.
+        /// Addresses to send to.
         to: Vec<String>,
-        /// Sender.
+        /// Sender's address.
         from: String,
         /// SMTP server: name or address, with a port if not the usual one.
         server: String,
-        /// TLS.
+        /// TLS towards the mail server.
         security: MailSecurity,
         /// Login at the server.
         login: Option<Login>,
@@ -60,7 +60,7 @@ pub enum AlertTarget {
 /// TLS towards a mail server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum MailSecurity {
-    /// None.
+    /// No TLS.
     Off,
     /// STARTTLS, required.
     #[default]

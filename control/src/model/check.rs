@@ -7,7 +7,7 @@ use std::time::Duration;
 /// How a real server is checked.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Check {
-    /// What is asked.
+    /// The question, and which answers pass.
     pub probe: Probe,
     /// Between the starts of two probes, while the server is up: 10 ms or more.
     pub interval: Duration,
@@ -29,13 +29,13 @@ pub struct Check {
     pub address: Option<IpAddr>,
     /// Port to ask instead of the real server's.
     pub port: Option<u16>,
-    /// How probes travel.
+    /// The path that probes take.
     pub through: CheckPath,
     /// Plain connects between two full probes; 0 for always the full one.
     pub connects: u32,
-    /// What becomes of a server that is down.
+    /// What happens to a server that is down.
     pub on_down: OnDown,
-    /// What becomes of its connections.
+    /// What happens to its connections.
     pub connections: ConnectionsOnDown,
     /// Time over which the weight of a server that came back grows to its full value; 0 for at once.
     pub slow_start: Duration,
@@ -65,7 +65,7 @@ impl Check {
     }
 }
 
-/// How probes travel.
+/// The path that probes take.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum CheckPath {
     /// To the real server's own address.
@@ -192,7 +192,7 @@ pub struct Tls {
 /// When a conversation turns to TLS.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub enum TlsMode {
-    /// Never.
+    /// No TLS.
     #[default]
     Off,
     /// From the first byte.
@@ -305,7 +305,7 @@ impl Default for StatusSet {
 /// A name and its password.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Login {
-    /// Name.
+    /// User name.
     pub user: String,
     /// Password; may be empty.
     pub password: String,
@@ -404,7 +404,7 @@ pub struct RedisProbe {
     pub role: Option<String>,
 }
 
-/// RADIUS.
+/// A RADIUS request.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RadiusProbe {
     /// Shared secret.
@@ -445,7 +445,7 @@ pub struct PingProbe {
 /// A datagram and its reply.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct UdpProbe {
-    /// What is sent.
+    /// Payload of the datagram.
     pub payload: Vec<u8>,
     /// What the reply must contain. Nothing given: no reply is good too, an ICMP error is not.
     pub expect: Expectation,

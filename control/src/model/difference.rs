@@ -11,7 +11,7 @@ use toml::{Table, Value};
 /// One difference.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Difference {
-    /// What happens.
+    /// What happens to the subject.
     pub change: Change,
     /// To what: `service web`, `service web, real server 10.0.0.1:80`, `timeouts`.
     pub subject: String,
@@ -31,9 +31,9 @@ pub struct Difference {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Change {
-    /// It comes.
+    /// The subject is added.
     Added,
-    /// It goes.
+    /// The subject is removed.
     Removed,
     /// A key of it changes.
     Changed,

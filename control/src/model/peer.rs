@@ -6,9 +6,9 @@ use std::time::Duration;
 /// The other director and the link to it. Its keys come from pairing and are not in the document.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Peer {
-    /// Where it listens.
+    /// Address that the peer listens on.
     pub address: SocketAddr,
-    /// Where this node listens for it.
+    /// Address that this node listens on for the peer.
     pub listen: SocketAddr,
     /// Whether a node that just started may take mastership before it has caught up.
     pub preempt_before_sync: bool,

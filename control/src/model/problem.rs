@@ -8,7 +8,7 @@ use std::ops::Range;
 pub struct Problem {
     /// The file, as the caller named it.
     pub file: String,
-    /// From 1.
+    /// Line number, from 1.
     pub line: usize,
     /// In characters, from 1.
     pub column: usize,
@@ -30,7 +30,7 @@ pub struct Problems<'t> {
 }
 
 impl<'t> Problems<'t> {
-    /// None yet.
+    /// Creates an empty list for a document's text.
     pub const fn new(text: &'t str) -> Self {
         Self { text, found: Vec::new() }
     }

@@ -16,7 +16,7 @@ pub struct Service {
     pub address: VirtualAddress,
     /// Of a mark service: which packets belong to it. Empty otherwise.
     pub rules: Vec<MatchRule>,
-    /// Who chooses the real server.
+    /// The rule that picks a real server.
     pub scheduler: Scheduler,
     /// `-b` flags, with the meaning that the scheduler gives them.
     pub flags: SchedulerFlags,
@@ -113,7 +113,7 @@ pub enum Sorry {
     },
     /// Another server.
     Server {
-        /// Where.
+        /// Address and port of the server.
         address: SocketAddr,
         /// How to reach it; `None` means local delivery for an address of loopback, else the
         /// service's method.
@@ -128,7 +128,7 @@ pub struct Quorum {
     pub minimum: u32,
     /// A service that is down comes up at this: at least `minimum`.
     pub recover: u32,
-    /// What is counted.
+    /// The unit of both limits.
     pub unit: QuorumUnit,
     /// Whether the VIP is given up while the service is down.
     pub withdraw: bool,

@@ -9,7 +9,7 @@ use std::time::Duration;
 pub struct VrrpInstance {
     /// Its name: unique.
     pub name: String,
-    /// The interface on which it speaks.
+    /// Interface that carries its advertisements.
     pub interface: String,
     /// Virtual router id: 1 to 255, unique with the interface and the family of its addresses.
     pub id: u8,
@@ -34,7 +34,7 @@ pub struct VrrpInstance {
     pub inside_addresses: Vec<InsideAddress>,
     /// Instances of one group move together.
     pub group: Option<String>,
-    /// Authentication.
+    /// Authentication of advertisements.
     pub auth: VrrpAuth,
     /// Whether the version 3 checksum over IPv4 includes the pseudo header.
     pub checksum_pseudo_header: bool,
@@ -53,14 +53,14 @@ pub struct VrrpInstance {
 pub struct InsideAddress {
     /// The address and its prefix.
     pub address: Prefix,
-    /// Where it lives.
+    /// Interface that the address is on.
     pub interface: String,
 }
 
 /// Authentication of adverts.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub enum VrrpAuth {
-    /// None.
+    /// No authentication.
     #[default]
     None,
     /// Version 2's plain password: at most 8 bytes.
@@ -72,7 +72,7 @@ pub enum VrrpAuth {
 /// What an instance watches.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct VrrpTrack {
-    /// What.
+    /// The tracked object.
     pub what: Tracked,
     /// Added to the priority while good when above 0, while bad when below; 0 forbids mastership
     /// while bad. -253 to 253.

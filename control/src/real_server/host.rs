@@ -22,9 +22,9 @@ pub enum HostTrouble {
     /// The kernel refuses.
     #[error("{what}: {source}")]
     Refused {
-        /// What.
+        /// The attempted operation.
         what: String,
-        /// Why.
+        /// The kernel's error.
         #[source]
         source: rtnetlink::Error,
     },
@@ -106,7 +106,7 @@ pub async fn down(setup: &Setup) -> Result<Vec<String>, HostTrouble> {
         let there = host.devices.get(*device);
         if there.is_some_and(|state| state.addresses.iter().any(|(address, _)| address == vip)) {
             remove(&handle, device, *vip).await?;
-            done.push(format!("took {vip} from {device}"));
+            done.push(format!("removed {vip} from {device}"));
         }
     }
     Ok(done)
@@ -154,8 +154,8 @@ async fn bring_up(handle: &Handle, device: Device) -> Result<String, HostTrouble
     let index = index(handle, name).await?;
     let message = LinkUnspec::new_with_index(index).up().build();
     let switched = handle.link().set(message).execute().await;
-    switched.map_err(|source| refused(format!("switching {name} on"), source))?;
-    Ok(format!("switched {name} on"))
+    switched.map_err(|source| refused(format!("bringing {name} up"), source))?;
+    Ok(format!("brought {name} up"))
 }
 
 fn kind(device: Device) -> InfoKind {
@@ -183,7 +183,7 @@ async fn put(
     let (index, length) = (index(handle, device).await?, alone(vip));
     let added = handle.address().add(index, vip, length).execute().await;
     added.map_err(|source| refused(format!("{vip} on {device}"), source))?;
-    Ok(format!("put {vip}/{length} on {device}"))
+    Ok(format!("added {vip}/{length} to {device}"))
 }
 
 async fn remove(handle: &Handle, device: &str, vip: IpAddr) -> Result<(), HostTrouble> {

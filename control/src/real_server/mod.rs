@@ -129,7 +129,7 @@ impl fmt::Display for Problem {
 }
 
 impl Variable {
-    /// All of them.
+    /// Every variable that matters.
     pub const ALL: [Self; 3] = [Self::ArpIgnore, Self::ArpAnnounce, Self::RpFilter];
 
     /// Its name in the kernel.
@@ -245,7 +245,7 @@ impl Observed {
                 ),
             }),
             Some(state) if !state.up => Some(Problem {
-                what: format!("{name} is switched off: tunnelled packets are refused"),
+                what: format!("{name} is down: tunnelled packets are refused"),
                 repair: format!("ip link set {name} up"),
             }),
             Some(_) => None,

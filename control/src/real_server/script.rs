@@ -3,7 +3,7 @@
 use super::{Need, Setup, Variable, alone};
 use std::fmt::Write;
 
-/// For whom.
+/// The form in which a setup is written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Form {
     /// A script for any POSIX shell, with `start` and `stop`.

@@ -13,15 +13,15 @@ pub enum StoreError {
     Io {
         /// What was tried: "cannot write".
         what: &'static str,
-        /// On what.
+        /// Path of the file or directory.
         path: PathBuf,
-        /// The system's words.
+        /// The operating system's error.
         source: std::io::Error,
     },
     /// A file's checksum or form is wrong.
     #[error("{what} is damaged")]
     Damaged {
-        /// Which.
+        /// The damaged file or record.
         what: String,
     },
     /// No such revision is kept.

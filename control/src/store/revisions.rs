@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 /// One revision with its text.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Revision {
-    /// Who, when, why.
+    /// Author, time and comment.
     pub info: RevisionInfo,
     /// The document as TOML.
     pub text: String,
@@ -19,13 +19,13 @@ pub struct Revision {
 pub struct RevisionInfo {
     /// 1, 2, 3 and on.
     pub number: u64,
-    /// Who.
+    /// Who committed it.
     pub author: String,
     /// When, in seconds since 1970.
     pub time: u64,
-    /// Why.
+    /// The author's comment.
     pub comment: String,
-    /// Whether it stands.
+    /// Whether it is committed, confirmed or still a trial.
     pub standing: Standing,
 }
 
@@ -33,7 +33,7 @@ pub struct RevisionInfo {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Standing {
-    /// For good.
+    /// Committed without a trial.
     Committed,
     /// Until this many seconds since 1970 unless confirmed; it was given `within` seconds.
     Unconfirmed {
@@ -42,7 +42,7 @@ pub enum Standing {
         /// The time that it was given.
         within: u64,
     },
-    /// It was confirmed.
+    /// A trial that was confirmed.
     Confirmed,
 }
 
@@ -56,9 +56,9 @@ impl Standing {
 /// What a new revision is to say of itself.
 #[derive(Clone, PartialEq, Eq, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub struct Draft {
-    /// Who.
+    /// Who committed it.
     pub author: String,
-    /// Why.
+    /// The author's comment.
     pub comment: String,
     /// Seconds within which it has to be confirmed.
     pub confirm_within: Option<u64>,
@@ -72,7 +72,7 @@ struct Header {
 }
 
 impl Revision {
-    /// A new one.
+    /// Creates a revision from a draft.
     pub fn new(number: u64, text: String, draft: &Draft, now: u64) -> Self {
         let standing = draft.confirm_within.map_or(Standing::Committed, |within| {
             Standing::Unconfirmed { until: now.saturating_add(within), within }
@@ -122,7 +122,7 @@ impl Revision {
 #[derive(Debug)]
 pub(super) struct Revisions {
     folder: PathBuf,
-    /// Ascending.
+    /// The kept revisions, in ascending order.
     known: Vec<RevisionInfo>,
 }
 

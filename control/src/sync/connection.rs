@@ -83,7 +83,7 @@ pub struct Connection {
 pub enum Change {
     /// New, or different from before.
     Update(Connection),
-    /// Ended.
+    /// The connection ended.
     Close(Key),
 }
 

@@ -70,7 +70,7 @@ pub enum IdentityError {
     /// The directory or a file in it.
     #[error("{path}: {source}")]
     File {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
         /// What the system says.
         source: io::Error,

@@ -28,13 +28,13 @@ impl ChangeId {
 /// A change of the common configuration.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Change {
-    /// Which.
+    /// Identity of the change.
     pub id: ChangeId,
     /// On which director it was made.
     pub node: String,
-    /// By whom.
+    /// Who made the change.
     pub author: String,
-    /// Why.
+    /// The author's comment.
     pub comment: String,
     /// When, in seconds since 1970 by that director's clock.
     pub time: u64,

@@ -37,15 +37,15 @@ pub enum LinkError {
          pair again"
     )]
     WrongKey {
-        /// What it showed.
+        /// Fingerprint that the peer presented.
         seen: String,
-        /// What is pinned.
+        /// Fingerprint pinned at pairing.
         expected: String,
     },
     /// The other side does not accept our key.
     #[error("the peer refuses this node's key {own}: it was paired with another node; pair again")]
     Refused {
-        /// Our fingerprint.
+        /// Fingerprint of this node's key.
         own: String,
     },
     /// No TLS, or a broken one.
@@ -97,7 +97,7 @@ impl Pinned {
 
 /// TLS 1.2 is not offered, so its signatures never come.
 fn no_tls_1_2() -> rustls::Error {
-    rustls::Error::General("TLS 1.2 is not spoken here".to_owned())
+    rustls::Error::General("TLS 1.2 is not supported".to_owned())
 }
 
 impl ServerCertVerifier for Pinned {

@@ -26,11 +26,11 @@ pub const LONGEST: usize = (1 << 24) - 1;
 /// A step of replication. Epochs count snapshots; within one, steps count from 0.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Step {
-    /// Which snapshot.
+    /// Number of the snapshot that the step belongs to.
     pub epoch: u32,
     /// Which step after its beginning.
     pub sequence: u64,
-    /// What it says.
+    /// Content of the step.
     pub body: Body,
 }
 
@@ -56,7 +56,7 @@ pub enum Message {
     Step(Step),
     /// Replication backwards: every step up to this one is applied.
     Ack {
-        /// Which snapshot.
+        /// Number of the snapshot.
         epoch: u32,
         /// The last step applied.
         sequence: u64,
@@ -82,7 +82,7 @@ pub enum Message {
     Declined(Declined),
     /// Health of real servers, as the sender's probes see it.
     Verdicts(Verdicts),
-    /// Who is drained.
+    /// Drain orders.
     Drains(Vec<DrainOrder>),
 }
 
@@ -102,7 +102,7 @@ pub struct Hello {
 /// Why the link is closed.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Bye {
-    /// For people.
+    /// Reason, for people.
     pub reason: String,
 }
 
@@ -143,7 +143,7 @@ pub struct Want {
 pub struct Revision {
     /// As it is since this change.
     pub id: ChangeId,
-    /// What it is.
+    /// The shared configuration.
     pub part: SharedText,
 }
 
@@ -153,8 +153,8 @@ impl Revision {
         let bytes = length(self);
         (bytes > LONGEST).then(|| {
             format!(
-                "what both directors have in common takes {bytes} bytes, and {LONGEST} are the most that \
-                 go over their link"
+                "the shared configuration takes {bytes} bytes, more than the {LONGEST} that the peer \
+                 link carries"
             )
         })
     }
@@ -164,9 +164,9 @@ impl Revision {
 /// asked for, it cannot be told.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Declined {
-    /// Which change.
+    /// The change that was declined.
     pub id: ChangeId,
-    /// For people.
+    /// Reason, for people.
     pub why: String,
 }
 
@@ -208,11 +208,11 @@ pub struct DrainOrder {
 /// Who drained a real server. Times are in milliseconds since 1970.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub struct Drained {
-    /// Who.
+    /// Who drained the server.
     pub author: String,
-    /// Why.
+    /// The reason given.
     pub reason: String,
-    /// When.
+    /// When it was drained, in milliseconds since 1970.
     pub since: u64,
     /// When the remaining connections are ended.
     pub deadline: Option<u64>,

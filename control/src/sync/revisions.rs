@@ -18,7 +18,7 @@ use super::message::{Declined, Heads, Revision, Want, brief};
 use super::session::Control;
 use crate::model::{SharedDigest, SharedPart};
 
-/// What follows.
+/// What the caller has to do next.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Output {
     /// Tell the peer.
@@ -67,7 +67,7 @@ struct Link {
     theirs: Option<Lineage>,
     /// For which change the peer was asked.
     asked: Option<ChangeId>,
-    /// What it answered.
+    /// The shared configuration that the peer sent.
     content: Option<(ChangeId, SharedPart)>,
     /// What the peer asked for and could not be told yet.
     wanted: Option<ChangeId>,

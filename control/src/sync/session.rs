@@ -45,13 +45,13 @@ pub enum Control {
     Heads(Heads),
     /// Please send this revision.
     Want(Want),
-    /// A revision.
+    /// A revision of the shared configuration.
     Revision(Revision),
     /// A revision is not taken.
     Declined(Declined),
     /// Health of real servers.
     Verdicts(Verdicts),
-    /// Who is drained.
+    /// Drain orders.
     Drains(Vec<DrainOrder>),
 }
 
@@ -83,7 +83,7 @@ pub struct Ends<T> {
     pub teller: Teller,
     /// The receiving replica.
     pub learner: Learner,
-    /// What is shown.
+    /// Status and counters that others may read.
     pub shared: Arc<Shared>,
 }
 
@@ -115,7 +115,7 @@ pub async fn greet(
             return Err(LinkError::Closed(reason));
         }
         let Message::Hello(theirs) = first else {
-            return Err(LinkError::Closed("the peer did not say hello".to_owned()));
+            return Err(LinkError::Closed("the peer sent no hello".to_owned()));
         };
         Ok(theirs)
     };
@@ -241,7 +241,7 @@ impl<'a, T: Source + Sink> Session<'a, T> {
                         }
                     }
                     Some(Err(error)) => return error,
-                    None => return LinkError::Closed("the link was read to its end".to_owned()),
+                    None => return LinkError::Closed("the peer closed the link".to_owned()),
                 },
                 permit = outgoing.reserve(), if wants => match permit {
                     Ok(permit) => {
@@ -249,15 +249,15 @@ impl<'a, T: Source + Sink> Session<'a, T> {
                             permit.send(frame);
                         }
                     }
-                    Err(_) => return LinkError::Closed("the link cannot be written".to_owned()),
+                    Err(_) => return LinkError::Closed("cannot write to the link".to_owned()),
                 },
                 changes = self.ends.changes.recv() => match changes {
                     Some(changes) => self.record(changes),
-                    None => return LinkError::Closed("this node stops".to_owned()),
+                    None => return LinkError::Closed("this node is stopping".to_owned()),
                 },
                 control = self.ends.control.recv(), if self.outbox.len() < OUTBOX => match control {
                     Some(control) => self.outbox.push_back(control.into()),
-                    None => return LinkError::Closed("this node stops".to_owned()),
+                    None => return LinkError::Closed("this node is stopping".to_owned()),
                 },
                 () = shared.asked() => {}
                 () = sleep_until(wake.into()) => {}
@@ -360,7 +360,7 @@ impl<'a, T: Source + Sink> Session<'a, T> {
 
     async fn tell(&mut self, event: SyncEvent) -> Result<(), LinkError> {
         let told = self.ends.events.send(event).await;
-        told.map_err(|_| LinkError::Closed("this node stops".to_owned()))
+        told.map_err(|_| LinkError::Closed("this node is stopping".to_owned()))
     }
 }
 

@@ -18,7 +18,7 @@ pub enum LinkState {
         /// In the operator's words; empty before the first attempt.
         reason: String,
     },
-    /// Connected.
+    /// The link is up.
     Up {
         /// The peer's name.
         node: String,
@@ -63,7 +63,7 @@ impl PeerClock {
 pub struct SyncStatus {
     /// How the link stands.
     pub state: LinkState,
-    /// Since when.
+    /// When the link entered this state.
     pub since: Instant,
     /// How far the peer is behind.
     pub lag: Lag,
@@ -82,7 +82,7 @@ pub struct SyncStatus {
 pub struct Traffic {
     /// Bytes inside TLS.
     pub bytes_sent: AtomicU64,
-    /// Messages.
+    /// Messages sent.
     pub frames_sent: AtomicU64,
     /// Bytes of connection records received.
     pub record_bytes_received: AtomicU64,
@@ -143,7 +143,7 @@ impl Shared {
         self.lock().clone()
     }
 
-    /// Counters.
+    /// Returns the link's counters.
     pub fn traffic(&self) -> Arc<Traffic> {
         Arc::clone(&self.traffic)
     }

@@ -92,12 +92,12 @@ pub enum SyncEvent {
     Heard(Control),
     /// A node was paired with this one.
     Paired {
-        /// Its key.
+        /// Fingerprint of the peer's key.
         peer: Fingerprint,
     },
     /// Somebody tried to pair with this node in vain.
     PairingFailed {
-        /// Where from.
+        /// Address that the attempt came from.
         from: SocketAddr,
         /// In the operator's words.
         reason: String,
@@ -107,13 +107,13 @@ pub enum SyncEvent {
 /// Why there is no sync.
 #[derive(Debug, thiserror::Error)]
 pub enum SyncError {
-    /// Keys.
+    /// This node's key or the peer's cannot be used.
     #[error(transparent)]
     Identity(#[from] IdentityError),
     /// The listening address.
     #[error("cannot listen for the peer on {address}: {source}")]
     Listen {
-        /// Where.
+        /// The address.
         address: SocketAddr,
         /// What the system says.
         source: io::Error,
@@ -121,7 +121,7 @@ pub enum SyncError {
     /// The peer could not be reached.
     #[error("cannot reach {address}: {source}")]
     Connect {
-        /// Where.
+        /// The address.
         address: SocketAddr,
         /// What the system says.
         source: io::Error,
@@ -365,7 +365,7 @@ async fn attend<T: Source + Sink>(
     while ends.control.try_recv().is_ok() {}
     ends.shared.set_up(&peer, clock());
     if ends.events.send(SyncEvent::Up { peer, version }).await.is_err() {
-        return LinkError::Closed("this node stops".to_owned());
+        return LinkError::Closed("this node is stopping".to_owned());
     }
     Session::new(ends, manners).run(stream, identity).await
 }

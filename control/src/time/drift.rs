@@ -46,7 +46,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// What is believed.
+    /// Returns the drift that is believed now.
     pub fn drift(&self) -> Drift {
         self.drift
     }

@@ -86,7 +86,7 @@ pub enum Leap {
     None,
     /// The last minute of the day has 61 seconds.
     Insert,
-    /// It has 59.
+    /// The last minute of the day has 59 seconds.
     Delete,
     /// The server's clock is not synchronised.
     Unsynchronised,
@@ -117,7 +117,7 @@ pub struct Packet {
     pub reference: Timestamp,
     /// T1, or the client's nonce.
     pub originate: Timestamp,
-    /// T2.
+    /// When the request arrived at the server (T2).
     pub receive: Timestamp,
     /// T3; in a request what the server is to return as `originate`.
     pub transmit: Timestamp,
@@ -273,7 +273,7 @@ pub fn judge(
 fn measure(packet: &Packet, t1: Timestamp, t4: Timestamp) -> Result<Sample, Refused> {
     let root = short(packet.root_delay) / 2.0 + short(packet.root_dispersion);
     if root >= MAX_DISTANCE {
-        return Err(Refused::Nonsense("the server is too far from its source"));
+        return Err(Refused::Nonsense("the server's root distance is too large"));
     }
     let processing = packet.transmit.since(packet.receive);
     if !(0.0..=MAX_PROCESSING).contains(&processing) {

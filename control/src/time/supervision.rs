@@ -48,7 +48,7 @@ pub enum Clock {
 /// Something about a clock that people should know.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Notice {
-    /// Which clock.
+    /// The clock that the notice is about.
     pub clock: Clock,
     /// How much it matters.
     pub severity: Severity,
@@ -244,9 +244,9 @@ impl Supervision {
             Standing::Untold => return,
             Standing::Known if before == Standing::Untold => return,
             Standing::Known => (Severity::Info, "time servers agree on the time again"),
-            Standing::Unknown => (Severity::Warning, "no time server gives the time"),
+            Standing::Unknown => (Severity::Warning, "no time server answers"),
             Standing::Contradictory => {
-                (Severity::Warning, "the time servers contradict each other, none is believed")
+                (Severity::Warning, "the time servers disagree without a majority; none is trusted")
             }
         };
         out.push(Notice { clock: Clock::Node, severity, text: text.to_owned() });
@@ -279,9 +279,10 @@ impl Supervision {
         let before = std::mem::replace(&mut self.kernel, kernel);
         let synchronised = |clock: KernelClock| clock.synchronised;
         let (severity, text) = match (before.map(synchronised), kernel.map(synchronised)) {
-            (None, Some(false)) => {
-                (Severity::Info, "the kernel's clock is not synchronised: no time daemon keeps it")
-            }
+            (None, Some(false)) => (
+                Severity::Info,
+                "the kernel's clock is not synchronised: no time daemon disciplines it",
+            ),
             (Some(true), Some(false)) => {
                 (Severity::Warning, "the kernel's clock is no longer synchronised")
             }
@@ -346,7 +347,7 @@ impl Server {
                 self.trouble = None;
                 self.filter.add(sample, now);
                 if was_silent {
-                    self.say(Severity::Info, "gives the time again", out);
+                    self.say(Severity::Info, "gives usable time again", out);
                 }
                 return;
             }
@@ -360,7 +361,7 @@ impl Server {
                 self.denied = true;
                 self.due = None;
                 self.filter.clear();
-                self.say(Severity::Warning, "refuses us and is not asked any more", out);
+                self.say(Severity::Warning, "refuses requests and is no longer asked", out);
             }
             Err(Trouble::Refused(_) | Trouble::Silent | Trouble::Unreachable(_)) => {
                 self.missed = self.missed.saturating_add(1);
@@ -370,7 +371,7 @@ impl Server {
         if !was_silent && self.missed >= SILENT_AFTER {
             self.filter.clear();
             let why = self.trouble_text().unwrap_or_default();
-            self.say(Severity::Warning, &format!("gives no time: {why}"), out);
+            self.say(Severity::Warning, &format!("gives no usable time: {why}"), out);
         }
     }
 
@@ -420,13 +421,13 @@ fn severity(drift: Drift) -> Severity {
     }
 }
 
-/// "3.000 s behind (give or take 0.5 s)", "right again".
+/// Describes a reading, as in "3.000 s behind +/- 0.5 s".
 fn describe(reading: ClockReading, drift: Drift) -> String {
     let direction = if reading.ahead < 0.0 { "behind" } else { "ahead" };
     let off = format!("{} {direction}", unsigned(reading.ahead.abs()));
     let error = unsigned(reading.error);
     match drift {
-        Drift::Fine => format!("right again: {off}, give or take {error}"),
-        Drift::Warn | Drift::Critical => format!("{off}, give or take {error}"),
+        Drift::Fine => format!("within limits again: {off} +/- {error}"),
+        Drift::Warn | Drift::Critical => format!("{off} +/- {error}"),
     }
 }

@@ -47,9 +47,9 @@ pub struct Disagreement {
 pub struct ChangeView {
     /// On which director it was made.
     pub node: String,
-    /// By whom.
+    /// Who made the change.
     pub author: String,
-    /// Why.
+    /// The author's comment.
     pub comment: String,
     /// When, in milliseconds since 1970 by that director's clock.
     pub time: u64,
@@ -106,7 +106,7 @@ impl Disagreement {
 }
 
 impl Compared {
-    /// With the differences.
+    /// Computes the differences and returns the view.
     pub fn compare(self) -> ConfigurationsView {
         let found = self.peer.map(|peer| differences(&self.running, &peer.with(&self.running)));
         ConfigurationsView { differences: found.unwrap_or_default(), ..self.view }

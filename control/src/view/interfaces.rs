@@ -85,7 +85,7 @@ impl InterfaceView {
             let mut view = Self::named(state, stack::NAME, Some(stack.index));
             view.status = "attached".to_owned();
             view.backend = Some("tap".to_owned());
-            view.reason = Some("made by this daemon: leads to processes on this host".to_owned());
+            view.reason = Some("made by the daemon: carries packets of local processes".to_owned());
             views.push(view);
         }
         for interface in &state.running.interfaces {

@@ -75,7 +75,7 @@ pub struct RealView {
 /// What the other director's probes see of a real server.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct PeerVerdictView {
-    /// Whether it works.
+    /// Whether the peer's checks pass.
     pub up: bool,
     /// Why it is believed so.
     pub reason: String,
@@ -104,7 +104,7 @@ pub enum State {
 pub struct DrainView {
     /// Who took it out.
     pub author: String,
-    /// Why.
+    /// The reason given.
     pub reason: String,
     /// When, in milliseconds since 1970.
     pub since: u64,
@@ -205,7 +205,7 @@ fn real_view(
         reason: health.map(|health| health.reason.clone()).or_else(|| {
             let told = told.filter(|_| checked)?;
             let state = if told.up { "up" } else { "down" };
-            Some(format!("not asked yet; {state} by the peer's word: {}", told.reason))
+            Some(format!("not probed yet; {state} according to the peer: {}", told.reason))
         }),
         since: health.map(|health| health.since),
         peer: told

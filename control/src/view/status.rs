@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 /// The daemon as a whole.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct StatusView {
-    /// Of the program.
+    /// Version of the program.
     pub version: String,
     /// The node's name.
     pub node: String,

@@ -16,7 +16,7 @@ pub struct VrrpView {
     pub name: String,
     /// Its sync group.
     pub group: Option<String>,
-    /// Where it speaks.
+    /// Interface that carries its advertisements.
     pub interface: String,
     /// Virtual router id.
     pub id: u8,
@@ -89,8 +89,8 @@ impl VrrpView {
         let rejected = Rejected::ALL.iter().map(|why| (why.to_string(), counters.rejected(*why)));
         let differs = [
             (status.differences.addresses, "other addresses"),
-            (status.differences.interval, "another advert interval"),
-            (status.differences.checksum, "the other kind of checksum"),
+            (status.differences.interval, "another advertisement interval"),
+            (status.differences.checksum, "another checksum"),
         ];
         let sent = counters.jitter.count().max(1);
         let micros = |span: std::time::Duration| u64::try_from(span.as_micros()).unwrap_or(0);

@@ -26,7 +26,7 @@ const SIGNED: usize = TRAILER - TAG;
 /// only senders with the key get here, so the oldest gives way.
 const SENDERS: usize = 8;
 
-/// Who must sign.
+/// Which packets must carry an HMAC.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Mode {
     /// Sends without, checks what has one. First step of an upgrade.
@@ -38,7 +38,7 @@ pub enum Mode {
     Enforce,
 }
 
-/// What is fresh.
+/// How replayed packets are recognised.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Freshness {
     /// The sender's clock is within this distance of ours, and the number grows.
@@ -52,9 +52,9 @@ pub enum Freshness {
 pub struct Keys {
     keys: BTreeMap<u8, Vec<u8>>,
     active: u8,
-    /// Who must sign.
+    /// Which packets must carry an HMAC.
     pub mode: Mode,
-    /// What is fresh.
+    /// How replayed packets are recognised.
     pub freshness: Freshness,
 }
 

@@ -93,7 +93,7 @@ impl Authentication {
 /// The addresses of the IP header around a message; part of some checksums.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Path {
-    /// Sender.
+    /// Source address.
     pub source: IpAddr,
     /// Multicast group or unicast peer.
     pub destination: IpAddr,
@@ -138,7 +138,7 @@ impl<'a> Datagram<'a> {
     }
 }
 
-/// How adverts travel.
+/// How advertisements reach the other routers.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Reach {
     /// To the group; anybody on the link may speak.

@@ -279,7 +279,7 @@ impl Speaker {
             None => Some(format!("interface {name} does not exist")),
             Some(interface) if !interface.up => Some(format!("interface {name} is down")),
             Some(_) if member.source.is_none() => {
-                Some(format!("interface {name} has no address to send from"))
+                Some(format!("interface {name} has no source address"))
             }
             Some(_) if !self.links.contains_key(&key) => {
                 Some(format!("no VRRP socket on interface {name}"))

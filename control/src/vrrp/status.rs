@@ -18,30 +18,30 @@ pub struct Change {
     pub from: State,
     /// State now. The addresses are this node's exactly while it is [`State::Master`].
     pub to: State,
-    /// Why.
+    /// The reason for the change.
     pub reason: Reason,
     /// What is down, when that is why.
     pub faults: Vec<String>,
-    /// When.
+    /// When it changed.
     pub at: Instant,
 }
 
 /// How one instance stands.
 #[derive(Clone, Debug)]
 pub struct InstanceStatus {
-    /// Name.
+    /// Name of the instance.
     pub name: String,
     /// Its sync group.
     pub group: Option<String>,
-    /// Where it speaks.
+    /// Interface that carries its advertisements.
     pub interface: String,
     /// Virtual router id.
     pub vrid: Vrid,
     /// Protocol version.
     pub version: Version,
-    /// State.
+    /// Current state.
     pub state: State,
-    /// Since when.
+    /// When it entered the state.
     pub since: Instant,
     /// Why; `None` before the start.
     pub reason: Option<Reason>,

@@ -185,7 +185,10 @@ fn run_in_real_time() {
     let priority = ThreadPriorityValue::try_from(REALTIME_PRIORITY)
         .map_or(ThreadPriority::Max, ThreadPriority::Crossplatform);
     if let Err(error) = set_thread_priority_and_policy(thread_native_id(), priority, policy) {
-        tracing::info!(?error, "no real-time priority for VRRP: adverts may be late under load");
+        tracing::info!(
+            ?error,
+            "no real-time priority for VRRP: advertisements may be late under load"
+        );
     }
 }
 

@@ -26,7 +26,7 @@ pub struct PortInfo {
 /// One route of the host.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Route {
-    /// Destinations.
+    /// Destinations that the route covers.
     pub prefix: Prefix,
     /// Next router; `None` when destinations are on the link.
     pub via: Option<IpAddr>,
@@ -95,7 +95,7 @@ pub enum NoHop {
     NotAttached,
     /// The neighbour's Ethernet address is not known yet; it has to be asked for.
     Unresolved {
-        /// Where it lives.
+        /// Port that the neighbour is on.
         port: PortId,
         /// Whom to ask for.
         neighbour: IpAddr,
@@ -250,7 +250,7 @@ impl Hops {
         self.ports.get(usize::from(id.0))?.as_ref()
     }
 
-    /// All attached interfaces.
+    /// Returns all attached interfaces.
     pub fn ports(&self) -> impl Iterator<Item = (PortId, &PortInfo)> {
         self.ports
             .iter()

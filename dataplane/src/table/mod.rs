@@ -21,7 +21,7 @@ pub use services::{OwnedAddress, ServiceTable, Timeouts, Tunables};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct PortId(pub u16);
 
-/// Which IP version.
+/// IP version.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Family {
     /// IPv4.

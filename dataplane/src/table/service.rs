@@ -123,7 +123,7 @@ pub enum Tunnel {
 /// The outer checksum of GUE.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum GueChecksum {
-    /// Zero.
+    /// No checksum: the field is zero.
     None,
     /// Full UDP checksum.
     Full,
@@ -223,7 +223,7 @@ pub struct Persistence {
 /// How a real server behind full NAT learns the client's address.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum ClientAddress {
-    /// It does not.
+    /// The real server sees only the director's address.
     #[default]
     Hidden,
     /// TCP option of this kind on the first segments.
@@ -239,7 +239,7 @@ pub struct Service {
     pub id: ServiceId,
     /// What a packet must match.
     pub key: ServiceKey,
-    /// Who chooses.
+    /// The rule that picks a real server.
     pub scheduler: Scheduler,
     /// `-b` flags.
     pub flags: SchedulerFlags,

@@ -1,10 +1,10 @@
 //! ICMP (RFC 792) and ICMPv6 (RFC 4443, neighbour discovery RFC 4861).
 
-/// Type.
+/// Offset of the type.
 pub const TYPE: usize = 0;
-/// Code.
+/// Offset of the code.
 pub const CODE: usize = 1;
-/// Checksum.
+/// Offset of the checksum.
 pub const CHECKSUM: usize = 2;
 /// Identifier of an echo.
 pub const ECHO_ID: usize = 4;
@@ -61,7 +61,7 @@ pub mod nd {
     pub const FLAGS: usize = 4;
     /// Target address.
     pub const TARGET: usize = 8;
-    /// Options.
+    /// Offset of the options.
     pub const OPTIONS: usize = 24;
     /// Length with one link-layer address option.
     pub const LENGTH: usize = 32;

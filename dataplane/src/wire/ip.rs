@@ -23,13 +23,13 @@ pub mod v4 {
     pub const TOS: usize = 1;
     /// Length of the whole packet.
     pub const TOTAL_LENGTH: usize = 2;
-    /// Identification.
+    /// Offset of the identification.
     pub const ID: usize = 4;
     /// Flags and fragment offset.
     pub const FRAGMENT: usize = 6;
     /// Time to live.
     pub const TTL: usize = 8;
-    /// Protocol.
+    /// Offset of the protocol number.
     pub const PROTOCOL: usize = 9;
     /// Header checksum.
     pub const CHECKSUM: usize = 10;

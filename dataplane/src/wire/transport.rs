@@ -14,17 +14,17 @@ pub mod tcp {
     pub const ACKNOWLEDGEMENT: usize = 8;
     /// Header length in 32-bit words, in the upper four bits.
     pub const DATA_OFFSET: usize = 12;
-    /// Flags.
+    /// Offset of the flags.
     pub const FLAGS: usize = 13;
-    /// Checksum.
+    /// Offset of the checksum.
     pub const CHECKSUM: usize = 16;
     /// Length without options.
     pub const LENGTH: usize = 20;
     /// No more data from the sender.
     pub const FIN: u8 = 0x01;
-    /// Synchronise.
+    /// The SYN flag.
     pub const SYN: u8 = 0x02;
-    /// Reset.
+    /// The RST flag.
     pub const RST: u8 = 0x04;
     /// The acknowledgement number counts.
     pub const ACK: u8 = 0x10;
@@ -48,7 +48,7 @@ pub mod sctp {
     pub const CHECKSUM: usize = 8;
     /// Length of the common header.
     pub const LENGTH: usize = 12;
-    /// Payload.
+    /// Chunk type DATA.
     pub const DATA: u8 = 0;
     /// First message of an association.
     pub const INIT: u8 = 1;

@@ -45,7 +45,7 @@ impl RealReport {
 /// The whole picture at one moment.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// Since the start.
+    /// Time since the demonstration started.
     pub elapsed: Duration,
     /// In the order of [`SERVICES`].
     pub services: Vec<ServiceReport>,

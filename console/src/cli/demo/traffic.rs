@@ -27,7 +27,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// All answers.
+    /// Returns the number of answers from all real servers.
     pub fn total(&self) -> u64 {
         self.answered.values().sum()
     }

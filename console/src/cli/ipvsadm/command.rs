@@ -48,9 +48,9 @@ pub enum View {
     Normal,
     /// The same with the tunnel.
     Tunnels,
-    /// Counters.
+    /// Shows counters (`--stats`).
     Stats,
-    /// Rates.
+    /// Shows rates (`--rate`).
     Rates,
     /// Thresholds and connections.
     Thresholds,

@@ -34,7 +34,7 @@ pub(super) enum Word {
     One(Class),
 }
 
-/// What to do.
+/// A command, as opposed to an option that refines it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Verb {
     AddService,

@@ -21,7 +21,7 @@ const USAGE: &str = include_str!("usage.txt");
 pub struct Session<'a> {
     /// The program's name in messages.
     pub program: &'a str,
-    /// Who answers.
+    /// The director that carries the commands out.
     pub director: &'a mut dyn Director,
     /// Where names come from.
     pub names: &'a dyn Names,

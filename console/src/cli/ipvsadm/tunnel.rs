@@ -4,7 +4,7 @@ use super::message::Failure;
 use super::options::{Class, Given};
 use control::model::{GueChecksum, Tunnel};
 
-/// `--tun-type`.
+/// The argument of `--tun-type`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) enum TunnelKind {
     #[default]

@@ -1,4 +1,4 @@
-//! `show time`: whose clock is right.
+//! `show time`: every clock that is compared with this node's.
 
 use super::{Outcome, print};
 use crate::args::ShowArguments;
@@ -28,24 +28,24 @@ pub(super) fn time(client: &Client, arguments: &ShowArguments) -> Outcome {
 fn this_node(view: &TimeView) -> String {
     let offset = match (view.ahead, view.error) {
         (Some(ahead), Some(error)) => {
-            format!("{}, give or take {}", off(ahead), seconds(error))
+            format!("{} +/- {}", off(ahead), seconds(error))
         }
         (Some(ahead), None) => off(ahead),
         (None, _) => match view.opinion.as_str() {
-            "not asked" => "not compared: no servers are given in [time]".to_owned(),
-            "contradictory" => "unknown: the time servers contradict each other".to_owned(),
-            _ => "unknown: no time server gives the time".to_owned(),
+            "not asked" => "not compared: [time] lists no servers".to_owned(),
+            "contradictory" => "unknown: the time servers disagree without a majority".to_owned(),
+            _ => "unknown: no time server answers".to_owned(),
         },
     };
     let kernel = match view.kernel {
         Some(kernel) if kernel.synchronised => {
             format!("synchronised, largest error {:.3} ms", kernel.max_error_us as f64 / 1000.0)
         }
-        Some(_) => "not synchronised: no time daemon keeps the kernel's clock".to_owned(),
-        None => "does not say".to_owned(),
+        Some(_) => "not synchronised: no time daemon disciplines it".to_owned(),
+        None => "unknown".to_owned(),
     };
     format!(
-        "this node    {offset}{}\nkernel       {kernel}\nwarned at    {}, critical at {}\n",
+        "this node    {offset}{}\nkernel       {kernel}\nlimits       warn {}, critical {}\n",
         verdict(view.drift),
         seconds(view.warn),
         seconds(view.critical)
@@ -97,12 +97,12 @@ fn reals(view: &TimeView) -> Outcome {
             ]
         })
         .collect();
-    print::table(&["Service", "Real server", ">Clock", ">Give or take"], &rows)
+    print::table(&["Service", "Real server", ">Clock", ">Error"], &rows)
 }
 
-/// "1.204 ms ahead, give or take 0.110 ms", with a warning where one is due.
+/// Formats the peer's clock as "1.204 ms ahead +/- 0.110 ms", with a warning if it has drifted.
 pub(in crate::cli) fn peer_clock(peer: &PeerView) -> String {
-    format!("{}, give or take {}{}", off(peer.ahead), seconds(peer.error), verdict(peer.drift))
+    format!("{} +/- {}{}", off(peer.ahead), seconds(peer.error), verdict(peer.drift))
 }
 
 const fn verdict(drift: Drift) -> &'static str {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 /// What went wrong, as clients see it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Failure {
-    /// In words.
+    /// The reason, for people.
     pub error: String,
     /// Of a document: every problem with its place.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

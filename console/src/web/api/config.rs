@@ -24,7 +24,7 @@ pub struct Applied {
 pub(super) struct ApplyWish {
     /// Roll back unless confirmed within this time, such as `60s`.
     confirm_within: Option<String>,
-    /// Why.
+    /// Comment for the history.
     comment: Option<String>,
     /// What to call the text in problems.
     file: Option<String>,
@@ -76,7 +76,7 @@ pub(super) async fn apply(
     let within = match &wish.confirm_within {
         None => None,
         Some(text) => Some(control::model::parse_duration(text).ok_or_else(|| {
-            Failure::bad_request("confirm_within should be a time with its unit, such as 60s")
+            Failure::bad_request("confirm_within should be a duration with its unit, such as 60s")
         })?),
     };
     let comment = wish.comment.unwrap_or_default();

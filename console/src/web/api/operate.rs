@@ -22,7 +22,7 @@ pub struct DrainWish {
     pub service: String,
     /// The real server, by address.
     pub real: String,
-    /// Why.
+    /// Reason, shown with the drain.
     #[serde(default)]
     pub reason: String,
     /// The time after which its connections are ended, such as `10m`.
@@ -44,7 +44,7 @@ pub struct UndrainWish {
 /// How many connections were ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Killed {
-    /// How many.
+    /// Number of connections that were ended.
     pub connections: u64,
 }
 
@@ -66,7 +66,7 @@ pub(super) async fn drain(
     let within = match &wish.within {
         None => None,
         Some(text) => Some(control::model::parse_duration(text).ok_or_else(|| {
-            Failure::bad_request("within should be a time with its unit, such as 10m")
+            Failure::bad_request("within should be a duration with its unit, such as 10m")
         })?),
     };
     let DrainWish { service, real, reason, persistent, .. } = &wish;

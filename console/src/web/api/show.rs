@@ -32,7 +32,7 @@ pub struct EventsView {
     pub events: Vec<Record>,
 }
 
-/// How many.
+/// Query parameters of `GET /v1/events`.
 #[derive(Debug, Deserialize)]
 pub(super) struct Limit {
     limit: Option<usize>,

@@ -77,10 +77,7 @@ async fn a_failed_delivery_is_complained_about_and_made_again() {
     alerts.configure("lb1".into(), vec![webhook("hook", url, Duration::ZERO)]).await;
     alerts.happened(happening(1));
     hears.recv().await.unwrap();
-    assert_eq!(
-        complaints.recv().await.unwrap(),
-        "alert hook could not be delivered, trying again: HTTP 503"
-    );
+    assert_eq!(complaints.recv().await.unwrap(), "alert to hook failed, will retry: HTTP 503");
     assert!(hears.recv().await.unwrap().contains("10.0.0.1:80 is down"));
 }
 

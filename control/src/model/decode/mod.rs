@@ -70,7 +70,7 @@ fn sections(root: &Section<'_, '_>) -> Document {
 /// Notes a second use of a value that must be unique.
 fn unique<T: Ord>(seen: &mut BTreeSet<T>, value: T, section: &Section<'_, '_>, key: &'static str) {
     if !seen.insert(value) {
-        section.problem_at(key, format!("this {key} was given before, each should be there once"));
+        section.problem_at(key, format!("this {key} was given before, should be unique"));
     }
 }
 

@@ -272,7 +272,7 @@ fn mail(section: &Section<'_, '_>) -> Option<AlertTarget> {
     let wanted = "a mail address, such as \"ops@example.org\"";
     let to = section.list("to", wanted, |value| address(value.as_str()?));
     if to.is_empty() {
-        section.problem_at("to", "to names nobody, should be such as to = [\"ops@example.org\"]");
+        section.problem_at("to", "to is empty, should be such as to = [\"ops@example.org\"]");
     }
     let from = section.read("from", wanted, |value| address(value.as_str()?));
     let from = section.required("from", from, "from = \"lb1@example.org\"");

@@ -113,7 +113,7 @@ fn virtual_address(section: &Section<'_, '_>) -> Option<VirtualAddress> {
     let address = section.read("address", wanted, socket);
     let address = section.required("address", address, "address = \"192.0.2.10:80\"")?;
     if !is_unicast(address.ip()) {
-        section.problem_at("address", format!("{} is no address to serve", address.ip()));
+        section.problem_at("address", format!("{} cannot be a virtual address", address.ip()));
         return None;
     }
     Some(VirtualAddress::Socket { protocol, address })
@@ -341,10 +341,11 @@ fn real(section: &Section<'_, '_>, service: &Service) -> Option<Real> {
 
 fn real_address(section: &Section<'_, '_>, service: &Service, real: &Real, address: SocketAddr) {
     if !is_unicast(address.ip()) {
-        section.problem_at("address", format!("{} is no server's address", address.ip()));
+        section
+            .problem_at("address", format!("{} cannot be a real server's address", address.ip()));
     }
     if service.real(&address).is_some() {
-        let message = format!("{address} is there before, each should be in a service once");
+        let message = format!("{address} was given before, should be in a service once");
         section.problem_at("address", message);
     }
     let same_family = Family::of(&address.ip()) == service.address.family();

@@ -50,7 +50,7 @@ pub(super) fn instances(root: &Section<'_, '_>, document: &Document) -> Vec<Vrrp
             unique(&mut ids, (instance.interface.clone(), instance.id, family), &section, "id");
             for address in &instance.addresses {
                 if !owned.insert(*address) {
-                    let message = format!("{address} is there before, should be in one instance");
+                    let message = format!("{address} was given before, should be in one instance");
                     section.problem_at("addresses", message);
                 }
             }

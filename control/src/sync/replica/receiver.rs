@@ -20,7 +20,7 @@ pub trait Sink {
 pub enum Answer {
     /// Everything up to here is applied.
     Ack {
-        /// Which snapshot.
+        /// Number of the snapshot.
         epoch: u32,
         /// The last step applied.
         sequence: u64,

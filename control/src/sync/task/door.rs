@@ -63,7 +63,7 @@ pub(super) async fn keep(
 async fn tell(event: Option<SyncEvent>, from: SocketAddr, events: &Sender<SyncEvent>) {
     match event {
         Some(event) => drop(events.send(event).await),
-        None => tracing::debug!(%from, "a stranger on the peer's port"),
+        None => tracing::debug!(%from, "an unknown host on the peer port"),
     }
 }
 
@@ -72,7 +72,7 @@ enum Visit {
     Peer(Result<Box<TlsStream<TcpStream>>, LinkError>),
     /// Somebody who wants to be paired.
     Pairing(Result<Fingerprint, String>),
-    /// Neither.
+    /// Somebody else, or nobody in time.
     Nobody,
 }
 

@@ -441,7 +441,7 @@ async fn a_restarted_node_comes_back_and_learns_everything() {
     let fingerprint = two.handle.fingerprint();
     drop(two);
     let reason = one.down().await;
-    let known = ["this node stops", "end", "cannot be written"];
+    let known = ["this node is stopping", "end", "cannot be written"];
     assert!(known.iter().any(|known| reason.contains(known)), "{reason}");
     let mut two = Node::start(settings(listen, peer, "two", &kept), &kept).await;
     assert_eq!(two.handle.fingerprint(), fingerprint);

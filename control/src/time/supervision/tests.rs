@@ -78,10 +78,10 @@ fn a_drift_of_three_seconds_is_said_and_its_end_too() {
     let (mut supervision, start) = supervision(&["a", "b"]);
     assert!(turns(&mut supervision, start + secs(300), |_| says(0.001)).is_empty());
     let said = turns(&mut supervision, start + secs(400), |_| says(3.0));
-    assert_eq!(said, ["this node's clock is 3.000 s behind, give or take 5.0 ms"]);
+    assert_eq!(said, ["this node's clock is 3.000 s behind +/- 5.0 ms"]);
     assert_eq!(supervision.view(start + secs(400), |_| String::new()).drift, Drift::Warn);
     let said = turns(&mut supervision, start + secs(500), |_| says(-0.02));
-    assert_eq!(said, ["this node's clock is right again: 20.0 ms ahead, give or take 5.0 ms"]);
+    assert_eq!(said, ["this node's clock is within limits again: 20.0 ms ahead +/- 5.0 ms"]);
     let said = turns(&mut supervision, start + secs(700), |_| says(-30.0));
     assert_eq!(said.len(), 1, "{said:?}");
 }
@@ -95,7 +95,7 @@ fn a_clock_that_is_set_makes_nobody_a_liar() {
         server.due = Some(start + secs(20 + 20 * place as u64));
     }
     let said = turns(&mut supervision, start + secs(60), |_| says(3.0));
-    assert_eq!(said, ["this node's clock is 3.000 s behind, give or take 5.0 ms"]);
+    assert_eq!(said, ["this node's clock is 3.000 s behind +/- 5.0 ms"]);
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn two_servers_that_contradict_each_other_are_no_opinion() {
     let (mut supervision, start) = supervision(&["a", "b"]);
     let split = |name: &str| says(if name == "a" { 60.0 } else { 0.0 });
     let said = turns(&mut supervision, start + secs(100), split);
-    assert_eq!(said, ["the time servers contradict each other, none is believed"]);
+    assert_eq!(said, ["the time servers disagree without a majority; none is trusted"]);
     let said = turns(&mut supervision, start + secs(200), |_| says(0.0));
     assert_eq!(said, ["time servers agree on the time again"]);
 }
@@ -135,13 +135,13 @@ fn a_silent_server_is_said_to_be_and_its_memory_not_trusted() {
     let (mut supervision, start) = supervision(&["a"]);
     turns(&mut supervision, start + secs(6), |_| says(0.0));
     let said = turns(&mut supervision, start + secs(400), |_| Err(Trouble::Silent));
-    assert_eq!(said, ["time server a gives no time: no answer", "no time server gives the time"]);
+    assert_eq!(said, ["time server a gives no usable time: no answer", "no time server answers"]);
     let view = supervision.view(start + secs(400), |_| String::new());
     assert_eq!((view.servers[0].state.as_str(), view.ahead), ("silent", None));
     let said = turns(&mut supervision, start + secs(500), |_| says(0.0));
     assert_eq!(
         said,
-        ["time server a gives the time again", "time servers agree on the time again"]
+        ["time server a gives usable time again", "time servers agree on the time again"]
     );
 }
 
@@ -153,7 +153,7 @@ fn kisses_are_honoured() {
     });
     assert_eq!(
         said,
-        ["time server deny refuses us and is not asked any more", "no time server gives the time"]
+        ["time server deny refuses requests and is no longer asked", "no time server answers"]
     );
     assert_eq!(supervision.next_due(), Some(start + secs(128)), "the interval doubles at once");
     turn(&mut supervision, start + secs(128), |_| kiss(Kiss::Rate));
@@ -193,7 +193,7 @@ fn real_servers_are_watched_one_by_one() {
     assert_eq!(out.len(), 1);
     assert_eq!(out[0].clock, Clock::Real(real(2)));
     assert_eq!(out[0].severity, Severity::Warning);
-    assert_eq!(out[0].text, "the clock of 10.0.0.2:80 is 3.100 s behind, give or take 500.0 ms");
+    assert_eq!(out[0].text, "the clock of 10.0.0.2:80 is 3.100 s behind +/- 500.0 ms");
     supervision.keep_reals(|key| *key == real(1));
     assert_eq!(supervision.view(start, |_| "web".into()).reals.len(), 1);
 }

@@ -11,7 +11,7 @@ use crate::time::KernelClock;
 use crate::time::drift::Drift;
 use crate::time::opinion::{Opinion, opinion};
 
-/// All clocks.
+/// Every clock that is compared with this node's.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct TimeView {
     /// Whether this node's clock is off.

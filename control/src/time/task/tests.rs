@@ -68,7 +68,7 @@ async fn a_drifting_server_is_noticed_and_its_repair_too() {
     assert_eq!(view.servers[0].reference.as_deref(), Some("TEST"));
     ahead.store(0, Ordering::Relaxed);
     let text = said(&mut notices).await;
-    assert!(text.starts_with("this node's clock is right again"), "{text}");
+    assert!(text.starts_with("this node's clock is within limits again"), "{text}");
 }
 
 #[tokio::test]

@@ -70,10 +70,10 @@ impl std::fmt::Display for Reason {
             Self::Late { by } => {
                 write!(f, "this node did not run for {} ms", by.as_millis())
             }
-            Self::Fault => f.write_str("something tracked is down"),
-            Self::Recovered => f.write_str("everything tracked is up again"),
+            Self::Fault => f.write_str("a tracked object is down"),
+            Self::Recovered => f.write_str("all tracked objects are up again"),
             Self::Group => f.write_str("moves with its sync group"),
-            Self::Operator => f.write_str("the operator asked for it"),
+            Self::Operator => f.write_str("requested by the operator"),
         }
     }
 }

@@ -42,9 +42,9 @@ pub struct Heard {
 /// What happens to an instance.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Event {
-    /// Begin.
+    /// The instance starts.
     Startup,
-    /// End, gracefully.
+    /// The instance stops and resigns.
     Shutdown,
     /// A valid advert of another router arrived.
     Advert(Heard),
@@ -87,7 +87,7 @@ pub enum Action {
         from: State,
         /// State now.
         to: State,
-        /// Why.
+        /// The reason for the change.
         reason: Reason,
     },
 }

@@ -27,16 +27,16 @@ pub enum FormatError {
     #[error("an instance needs at least one address")]
     NoAddresses,
     /// The count field has eight bits and the packet must fit the MTU.
-    #[error("an instance can carry at most 255 addresses, and IPv6 at most 88")]
+    #[error("an instance holds at most 255 addresses, and IPv6 at most 88")]
     TooManyAddresses,
     /// Each family needs an instance of its own.
     #[error("addresses of both families in one instance")]
     MixedFamilies,
     /// Version 2 has whole seconds.
-    #[error("version 2 needs an advert interval of whole seconds, from 1 s to 255 s")]
+    #[error("version 2 needs an advertisement interval of whole seconds, from 1 s to 255 s")]
     IntervalV2,
     /// Version 3 has 12 bits of centiseconds.
-    #[error("version 3 needs an advert interval from 10 ms to 40.95 s in steps of 10 ms")]
+    #[error("version 3 needs an advertisement interval from 10 ms to 40.95 s in steps of 10 ms")]
     IntervalV3,
     /// RFC 9568 took authentication out, and IPv6 messages never had room for it.
     #[error("a password needs version 2 over IPv4; use an HMAC instead")]

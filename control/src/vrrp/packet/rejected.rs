@@ -40,10 +40,10 @@ pub enum Rejected {
     #[error("password differs")]
     Password,
     /// Version 2: both sides must use the same interval.
-    #[error("advert interval differs")]
+    #[error("advertisement interval differs")]
     Interval,
     /// Version 3: zero would make everybody master at once.
-    #[error("advert interval is zero")]
+    #[error("advertisement interval is zero")]
     IntervalZero,
     /// A unicast advert where multicast is configured, or the reverse.
     #[error("unicast and multicast mixed")]

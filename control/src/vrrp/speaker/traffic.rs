@@ -181,7 +181,7 @@ impl Speaker {
             self.identification = self.identification.checked_add(1).unwrap_or(1);
             if let Err(error) = self.send(member, &path, &message) {
                 member.counters.send_errors.fetch_add(1, Ordering::Relaxed);
-                tracing::trace!(instance = member.instance.name, %error, "advert not sent");
+                tracing::trace!(instance = member.instance.name, %error, "advertisement not sent");
             }
         }
     }

@@ -16,7 +16,7 @@ const LOG_BYTES: usize = 1 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum BpfError {
     /// A map cannot be made.
-    #[error("the kernel refuses the BPF map {name}")]
+    #[error("the kernel refused the BPF map {name}")]
     Map {
         /// The map's name.
         name: &'static str,
@@ -24,7 +24,7 @@ pub enum BpfError {
         source: io::Error,
     },
     /// A program cannot be loaded.
-    #[error("the kernel refuses the BPF program {name}: {verdict}")]
+    #[error("the kernel refused the BPF program {name}: {verdict}")]
     Program {
         /// The program's name.
         name: &'static str,
