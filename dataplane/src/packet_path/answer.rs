@@ -5,7 +5,7 @@
 
 use super::forward::nat::{self, Rewrite};
 use super::outbox::Outbox;
-use super::parse::Packet;
+use super::parse::{Fragment, Packet};
 use super::{Address, DropReason, Frame, Notice, PacketPath, Verdict, View};
 use crate::frame::Offload;
 use crate::table::{Mac, OwnedAddress, PortId};
@@ -76,8 +76,8 @@ impl PacketPath {
         }
     }
 
-    /// Neighbour solicitations for owned addresses are answered, advertisements noted
-    /// (RFC 4861 sections 7.2.3 to 7.2.5).
+    /// Answers neighbour solicitations for owned addresses and notes advertisements, if they are
+    /// valid (RFC 4861 sections 7.1.1 to 7.2.5, RFC 6980).
     pub(super) fn answer_discovery(
         &mut self,
         view: View<'_>,
@@ -86,12 +86,18 @@ impl PacketPath {
     ) -> Verdict {
         let body = frame.bytes().get(packet.l4..packet.end).unwrap_or_default();
         let hop_limit = byte(frame.bytes(), packet.l3 + ip::v6::HOP_LIMIT);
-        if body.len() < nd::OPTIONS || hop_limit != 255 {
+        let asks = byte(body, icmp::TYPE) == icmp::v6::SOLICITATION;
+        let option = if asks { nd::SOURCE_LINK_LAYER } else { nd::TARGET_LINK_LAYER };
+        // The host discards what is not valid.
+        let Some(options) = body.get(nd::OPTIONS..) else { return Verdict::Host };
+        let Ok(told) = link_layer_address(options, option) else { return Verdict::Host };
+        let is_whole = packet.fragment == Fragment::Whole;
+        let sum_is_right = frame.offload.partial_checksum || has_right_sum(body, packet);
+        if hop_limit != 255 || byte(body, icmp::CODE) != 0 || !is_whole || !sum_is_right {
             return Verdict::Host;
         }
         let target = Address::v6(be128(body, nd::TARGET));
-        let told = (body.len() >= nd::LENGTH).then(|| mac_at(body, nd::OPTIONS + 2));
-        if byte(body, icmp::TYPE) == icmp::v6::ADVERTISEMENT {
+        if !asks {
             let mac = told.unwrap_or_else(|| mac_at(frame.bytes(), ethernet::SOURCE));
             self.note_claim(view, frame.ingress, target, mac);
             self.heard(view, frame.ingress, target, mac);
@@ -262,6 +268,33 @@ fn not_answered(view: View<'_>, address: Address) -> Verdict {
     } else {
         Verdict::Host
     }
+}
+
+/// The Ethernet address in the first option of this type.
+///
+/// # Errors
+/// When an option has no length, or ends beyond the packet (RFC 4861 section 7.1.1).
+fn link_layer_address(mut options: &[u8], wanted: u8) -> Result<Option<Mac>, DropReason> {
+    let mut found = None;
+    while let [kind, eights, ..] = options {
+        let length = usize::from(*eights) * 8;
+        let (option, rest) = options
+            .split_at_checked(length)
+            .filter(|_| length > 0)
+            .ok_or(DropReason::BadTransportHeader)?;
+        if *kind == wanted && found.is_none() {
+            found = Some(mac_at(option, 2));
+        }
+        options = rest;
+    }
+    Ok(found)
+}
+
+/// Whether the checksum of an ICMPv6 message is right.
+fn has_right_sum(body: &[u8], packet: &Packet) -> bool {
+    let length = u32::try_from(body.len()).unwrap_or(0);
+    let (from, to) = (packet.source.0, packet.destination.0);
+    pseudo_header(false, from, to, ip::ICMPV6, length).bytes(body).checksum() == 0
 }
 
 const ALL_NODES: u128 = 0xff02 << 112 | 1;

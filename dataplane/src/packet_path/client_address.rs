@@ -14,7 +14,7 @@ use arrayvec::ArrayVec;
 
 /// Client packets that carry the option: the end of the handshake and the first data, so that one
 /// lost segment does not lose the address.
-const MARKED_PACKETS: u16 = 4;
+pub(super) const MARKED_PACKETS: u16 = 4;
 /// PROXY protocol 2: signature, version and command, then family and length.
 const SIGNATURE: [u8; 13] = *b"\r\n\r\n\0\r\nQUIT\n\x21";
 /// The longest header: IPv6.
@@ -68,7 +68,7 @@ impl PacketPath {
             ClientAddress::Hidden => {}
             ClientAddress::TcpOption(kind) => {
                 let handshake = packet.flags & (tcp::SYN | tcp::RST) != 0;
-                if !handshake && entry.packets() <= MARKED_PACKETS {
+                if !handshake && entry.meta().flags.has(Flags::YOUNG) {
                     insert_option(frame, packet, kind, hop.mtu);
                 }
             }
@@ -277,6 +277,18 @@ mod tests {
             let (_, left) = net.arrive(OUTSIDE, &segment(v6, 11, "A", b"hello"));
             assert_eq!(left[0].bytes.len(), segment(v6, 11, "A", b"hello").len());
         }
+    }
+
+    #[test]
+    fn the_option_does_not_come_back_on_a_long_connection() {
+        let mut net = network(false, ClientAddress::TcpOption(254));
+        net.arrive(OUTSIDE, &segment(false, 10, "S", b""));
+        let plain = segment(false, 11, "A", b"hello");
+        let marked = (0..3000).filter(|_| {
+            let (_, left) = net.arrive(OUTSIDE, &plain);
+            left[0].bytes.len() != plain.len()
+        });
+        assert_eq!(marked.count(), usize::from(MARKED_PACKETS) - 1, "not on the SYN");
     }
 
     #[test]

@@ -93,6 +93,7 @@ impl PacketPath {
         let Method::Tunnel(kind) = real.method else {
             return Err(DropReason::UnsupportedByMethod);
         };
+        forward::decrement_hop_limit(frame.bytes_mut(), packet);
         let outer = self.outer(view, packet, real)?;
         split::finish_checksum(frame, packet);
         wrap(frame, packet, (kind, &outer), hop)

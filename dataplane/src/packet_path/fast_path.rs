@@ -384,9 +384,9 @@ impl PacketPath {
     ) -> Option<PortId> {
         let (real, reals) = (entry.real(), view.director.reals());
         let hop = view.hops.for_real(real).filter(|hop| hop.vlan.is_none())?;
-        let (address, mtu) = reals.path(real, hop.mtu)?;
+        let address = reals.address(real);
         let timeout = timeout(view, packet.protocol);
-        if !passes(bytes, &packet, offload, mtu) || !entry.renew(view.now, timeout, 1) {
+        if !passes(bytes, &packet, offload, hop.mtu) || !entry.renew(view.now, timeout, 1) {
             return None;
         }
         self.counters.count_in(real, packet.ip_length());

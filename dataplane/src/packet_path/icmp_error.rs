@@ -8,7 +8,7 @@ use super::forward::{self, Refusal};
 use super::outbox::Outbox;
 use super::parse::{self, Fragment, Packet};
 use super::{Address, DropReason, Frame, PacketPath, Verdict, View, tuple};
-use crate::table::{Hop, Method, Real, Service};
+use crate::table::{Family, Hop, Method, Real, Service};
 use crate::tick::{PER_SECOND, Tick};
 use crate::wire::checksum::{Sum, pseudo_header};
 use crate::wire::icmp;
@@ -79,6 +79,8 @@ impl PacketPath {
         }
         let reversed = tuple(&inner).reversed();
         match self.lookup(view, &reversed) {
+            // No error is sent about an error.
+            Some(_) if !forward::may_hop(frame.bytes(), &packet) => Err(DropReason::TtlExceeded),
             Some((slot, Direction::Forward)) => {
                 self.error_to_real(view, frame, packet, inner, slot)
             }
@@ -124,6 +126,9 @@ impl PacketPath {
             .then(|| (view.director.reals().local_address(meta.local), local_port));
         let inner_new = Rewrite { source: Some((address, real_port)), destination: local, hops: 0 };
         rewrite_quoted(frame, &mut inner, inner_new);
+        if local.is_some() {
+            raise_mtu(frame.bytes_mut(), &packet);
+        }
         let source = local.map(|(address, _)| (address, 0));
         let outer = Rewrite { source, destination: Some((address, 0)), hops: 1 };
         nat::rewrite(frame, &mut packet, outer);
@@ -254,9 +259,9 @@ impl PacketPath {
         reply_with(frame, packet, (from, packet.source, protocol), &[&header, quoted], info.mac)
     }
 
-    /// An error about an encapsulated packet that the director sent: the tunnel's path carries less
-    /// than was thought. The limit is kept for the real server, and when enough of the client's
-    /// packet is quoted the client is told at once.
+    /// An error about an encapsulated packet that the director sent, which its source address must
+    /// show: the tunnel's path carries less than was thought. The limit is kept for every tunnel to
+    /// the address, and when enough of the client's packet is quoted the client is told at once.
     fn is_about_tunnel(
         &mut self,
         view: View<'_>,
@@ -268,20 +273,19 @@ impl PacketPath {
             return false;
         }
         let target = outer.destination.ip();
-        let Some((real, tunnel)) = view.table.reals().find_map(|(_, real)| match real.method {
-            Method::Tunnel(tunnel)
-                if real.address == target && forward::tunnel::is_carrier(tunnel, outer) =>
-            {
-                Some((real, tunnel))
-            }
-            Method::Tunnel(_)
-            | Method::Nat
-            | Method::DirectRouting
-            | Method::FullNat
-            | Method::Local => None,
-        }) else {
+        let tunnels = || {
+            view.table.reals_at(&target).filter_map(|(service, real)| match real.method {
+                Method::Tunnel(tunnel) => Some((service, real, tunnel)),
+                Method::Nat | Method::DirectRouting | Method::FullNat | Method::Local => None,
+            })
+        };
+        let carries = |tunnel| forward::tunnel::is_carrier(tunnel, outer);
+        let Some((_, real, tunnel)) = tunnels().find(|(.., tunnel)| carries(*tunnel)) else {
             return false;
         };
+        if view.hops.source_for(&target) != Some(outer.source.ip()) {
+            return false;
+        }
         let header = frame.bytes().get(packet.l4..).unwrap_or_default();
         let mtu = match (packet.is_v4(), byte(header, icmp::TYPE), byte(header, icmp::CODE)) {
             (true, icmp::v4::UNREACHABLE, icmp::v4::FRAGMENTATION_NEEDED) => {
@@ -290,9 +294,15 @@ impl PacketPath {
             (false, icmp::v6::TOO_BIG, _) => be32(header, icmp::MTU_V6),
             _ => return true,
         };
-        let mtu = u16::try_from(mtu).unwrap_or(u16::MAX).max(68);
-        view.director.reals().limit_path(real.id, mtu, view.now);
-        let inner_mtu = forward::tunnel::inner_mtu(tunnel, real.address.is_ipv4(), mtu);
+        let mtu = u16::try_from(mtu).unwrap_or(u16::MAX);
+        let (reals, outer_is_v4) = (view.director.reals(), target.is_ipv4());
+        for (service, real, tunnel) in tunnels() {
+            let inner_is_v4 = service.key.family() == Family::V4;
+            let least = forward::tunnel::least_path(tunnel, outer_is_v4, inner_is_v4);
+            reals.limit_path(real.id, mtu.max(least), view.now);
+        }
+        let limit = reals.path_limit(real.id, mtu.max(ip::least_path(outer_is_v4)));
+        let inner_mtu = forward::tunnel::inner_mtu(tunnel, outer_is_v4, limit);
         self.tell_client(view, frame, packet, outer, (real, inner_mtu));
         true
     }
@@ -398,6 +408,24 @@ fn error_source(view: View<'_>, frame: &Frame<'_>, packet: &Packet) -> Option<Ad
     let info = view.hops.port(frame.ingress)?;
     let own = info.addresses.iter().map(|prefix| Address::from(prefix.address));
     own.into_iter().find(|address| address.family() == family).or(Some(packet.destination))
+}
+
+/// Raises the MTU that a "too big" tells of to what every path carries. Behind full NAT all clients
+/// are one address of the director to a real server, which would make its packets to all of them as
+/// small as whoever forges an error likes.
+fn raise_mtu(bytes: &mut [u8], packet: &Packet) {
+    let Some(header) = bytes.get_mut(packet.l4..) else { return };
+    match (packet.is_v4(), byte(header, icmp::TYPE), byte(header, icmp::CODE)) {
+        (true, icmp::v4::UNREACHABLE, icmp::v4::FRAGMENTATION_NEEDED) => {
+            let mtu = be16(header, icmp::MTU_V4).max(ip::least_path(true));
+            put16(header, icmp::MTU_V4, mtu);
+        }
+        (false, icmp::v6::TOO_BIG, _) => {
+            let mtu = be32(header, icmp::MTU_V6).max(u32::from(ip::least_path(false)));
+            put32(header, icmp::MTU_V6, mtu);
+        }
+        _ => {}
+    }
 }
 
 /// Rewrites the packet quoted in an error. Its checksums are brought up to date as far as they are

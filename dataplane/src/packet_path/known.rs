@@ -1,5 +1,6 @@
 //! Packets of known connections: state, timer, counters, and on their way.
 
+use super::client_address::MARKED_PACKETS;
 use super::connections::{Direction, Entry, Flags, Meta, Slot, Via};
 use super::forward::{self, nat::Rewrite};
 use super::ftp;
@@ -119,16 +120,16 @@ impl PacketPath {
             Some(hop) => hop,
             None => return Ok(Verdict::Consumed),
         };
-        let path = view.director.reals().path_limit(course.real.id, hop.mtu);
         let mtu = match course.real.method {
             Method::Tunnel(tunnel) if course.via == Via::Tunnel => {
+                let path = view.director.reals().path_limit(course.real.id, hop.mtu);
                 forward::tunnel::inner_mtu(tunnel, course.real.address.is_ipv4(), path)
             }
             Method::Tunnel(_)
             | Method::Nat
             | Method::DirectRouting
             | Method::FullNat
-            | Method::Local => path,
+            | Method::Local => hop.mtu,
         };
         let fit = match forward::check(frame, packet, mtu) {
             Ok(fit) => fit,
@@ -230,6 +231,9 @@ impl PacketPath {
         }
         if input {
             entry.restart(view.now, timeout);
+            if meta.flags.has(Flags::YOUNG) {
+                grow_up(entry, meta.protocol);
+            }
         } else {
             entry.set_timer(view.now, timeout);
             if meta.protocol == ip::UDP {
@@ -275,6 +279,16 @@ impl PacketPath {
         if before.protocol != ip::UDP && states::is_open(before.protocol, state) {
             assure(view, entry);
         }
+    }
+}
+
+/// After so many packets a connection is not young any more: a second datagram is more than a flood
+/// sends from one source, and a TCP client has been named often enough.
+fn grow_up(entry: &Entry, protocol: u8) {
+    let few = if protocol == ip::UDP { 1 } else { MARKED_PACKETS };
+    if entry.packets() > few {
+        let grown = |m: Meta| Some(Meta { flags: m.flags.without(Flags::YOUNG), ..m });
+        let _ = entry.update_meta(grown);
     }
 }
 

@@ -6,7 +6,7 @@ use super::parse::Packet;
 use super::schedule::Flow;
 use super::states;
 use super::{Address, DropReason, Frame, PacketPath, Verdict, View};
-use crate::table::{Method, Protocol, Real, Service};
+use crate::table::{ClientAddress, Method, Protocol, Real, Service};
 use crate::tick::Ticks;
 use crate::wire::ip;
 use crate::wire::transport::{sctp, tcp};
@@ -134,6 +134,11 @@ impl PacketPath {
         let mut flags = Flags::INACTIVE;
         if !via.rewrites_replies() {
             flags = flags.with(Flags::NO_OUTPUT);
+        }
+        // What a flood forges, and what the real server is told about.
+        let marks = matches!(service.client_address, ClientAddress::TcpOption(_));
+        if packet.protocol == ip::UDP || via == Via::FullNat && marks {
+            flags = flags.with(Flags::YOUNG);
         }
         let peer = if service.return_by_mac { self.peer_of(view, frame) } else { 0 };
         let new = NewConnection {

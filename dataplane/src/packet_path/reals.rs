@@ -45,12 +45,15 @@ struct State {
     lower: AtomicU32,
     /// Whether a scheduler wants to know when the load changes.
     followed: AtomicU32,
-    /// How much less than [`u32::MAX`] the largest packet is that the path to it carries: 0, which
-    /// every state starts with, is no limit.
+    /// The largest packet that the path of a tunnel to it carries, or [`NO_LIMIT`].
     path_limit: AtomicU32,
 }
 
 impl State {
+    fn unlimited() -> Self {
+        Self { path_limit: AtomicU32::new(NO_LIMIT), ..Self::default() }
+    }
+
     #[inline(always)]
     fn address(&self) -> Address {
         let [high, low] = &self.address;
@@ -60,14 +63,17 @@ impl State {
     #[inline(always)]
     fn path_limit(&self, mtu: u16) -> u16 {
         // No more than `mtu`, so it fits.
-        (!self.path_limit.load(Relaxed)).min(u32::from(mtu)) as u16
+        self.path_limit.load(Relaxed).min(u32::from(mtu)) as u16
     }
 
     /// `None` lifts the limit.
     fn limit_path(&self, limit: Option<u16>) {
-        self.path_limit.store(limit.map_or(0, |limit| !u32::from(limit)), Relaxed);
+        self.path_limit.store(limit.map_or(NO_LIMIT, u32::from), Relaxed);
     }
 }
+
+/// Larger than any packet.
+const NO_LIMIT: u32 = u32::MAX;
 
 /// How long a path's limit is believed (RFC 1191 section 6.3).
 const PATH_LIMIT_KEPT: Ticks = Ticks::from_secs(600);
@@ -94,7 +100,7 @@ impl Reals {
     pub fn new(count: usize) -> Self {
         let fill = |n| std::iter::repeat_with(AtomicU64::default).take(n).collect();
         Self {
-            states: std::iter::repeat_with(State::default).take(count).collect(),
+            states: std::iter::repeat_with(State::unlimited).take(count).collect(),
             limits: Mutex::default(),
             changes: Changes::new(count),
             locals: std::iter::repeat_with(Default::default).take(MOST_LOCALS).collect(),

@@ -28,7 +28,7 @@ impl PacketPath {
                 continue;
             }
             // A single datagram is all that a forged source ever sends.
-            let lone = meta.protocol == ip::UDP && entry.packets() <= 1;
+            let lone = meta.protocol == ip::UDP && meta.flags.has(Flags::YOUNG);
             if lone || states::is_half_open(meta.protocol, meta.state) {
                 return self.give_up(view, slot);
             }

@@ -9,5 +9,6 @@ pub mod fixture;
 mod methods;
 mod mutation;
 mod persistence;
+mod strangers;
 mod trouble;
 mod wraps;

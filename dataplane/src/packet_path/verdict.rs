@@ -68,7 +68,7 @@ drop_reasons! {
     PortNotAttached = "port_not_attached",
     /// The next hop does not answer neighbour resolution.
     NextHopUnresolved = "next_hop_unresolved",
-    /// The hop limit ran out; the sender was told.
+    /// The hop limit ran out; the sender was told, unless of an ICMP error.
     TtlExceeded = "ttl_exceeded",
     /// Larger than the path's MTU and not to be fragmented; the sender was told.
     TooBig = "too_big",

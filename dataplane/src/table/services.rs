@@ -86,7 +86,8 @@ pub struct ServiceTable {
     /// Indexed by `RealId`: the service that it serves and itself. A removed server leaves `None`,
     /// and packets of its connections meet "real server removed".
     reals: Vec<Option<(Arc<Service>, usize)>>,
-    real_addresses: HashSet<IpAddr>,
+    /// All real servers by address, in order, those of silent services too.
+    by_address: Vec<(IpAddr, RealId)>,
     owned: HashMap<IpAddr, OwnedAddress>,
     silent: HashSet<IpAddr>,
     marks: Arc<[MarkRule]>,
@@ -111,6 +112,7 @@ impl ServiceTable {
         for service in services {
             table.insert(service);
         }
+        table.by_address.sort_unstable();
         for address in owned {
             table.owned.insert(address.address, address);
         }
@@ -163,12 +165,12 @@ impl ServiceTable {
             self.by_id.resize(id + 1, None);
         }
         for (index, real) in service.reals.iter().enumerate() {
-            let id = real.id.0 as usize;
+            let (real_id, id) = (real.id, real.id.0 as usize);
             if self.reals.len() <= id {
                 self.reals.resize(id + 1, None);
             }
             self.reals[id] = Some((Arc::clone(&service), index));
-            self.real_addresses.insert(real.address);
+            self.by_address.push((real.address, real_id));
         }
         if let ServiceKey::Address { protocol, port, .. } = service.key {
             self.has_ftp |= protocol == Protocol::Tcp && port == 21;
@@ -242,17 +244,24 @@ impl ServiceTable {
 
     /// Whether any service has a real server with this address.
     pub fn is_real_address(&self, address: &IpAddr) -> bool {
-        self.real_addresses.contains(address)
+        self.ids_at(address).next().is_some()
     }
 
-    /// Whether this address and port is a real server under NAT. Looks through all of them.
+    /// The real servers with this address.
+    pub fn reals_at(&self, address: &IpAddr) -> impl Iterator<Item = (&Arc<Service>, &Real)> {
+        self.ids_at(address).filter_map(|id| self.real(id))
+    }
+
+    fn ids_at(&self, address: &IpAddr) -> impl Iterator<Item = RealId> {
+        let first = self.by_address.partition_point(|(other, _)| other < address);
+        let rest = self.by_address.get(first..).unwrap_or_default();
+        rest.iter().take_while(move |(other, _)| other == address).map(|(_, id)| *id)
+    }
+
+    /// Whether this address and port is a real server under NAT.
     pub fn is_nat_real(&self, address: &IpAddr, port: u16) -> bool {
-        self.is_real_address(address)
-            && self.reals().any(|(_, real)| {
-                real.address == *address
-                    && (real.port == port || real.port == 0)
-                    && real.method == Method::Nat
-            })
+        self.reals_at(address)
+            .any(|(_, real)| (real.port == port || real.port == 0) && real.method == Method::Nat)
     }
 
     /// How the director answers for an address, if it does.

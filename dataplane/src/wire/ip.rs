@@ -17,6 +17,12 @@ pub const IPV6_IN_IP: u8 = 41;
 /// GRE's protocol number.
 pub const GRE: u8 = 47;
 
+/// The smallest path MTU that an ICMP error may tell of: Linux's `ip_rt_min_pmtu`, and the least
+/// that an IPv6 link carries (RFC 8201 section 4).
+pub const fn least_path(is_v4: bool) -> u16 {
+    if is_v4 { 552 } else { v6::LEAST_MTU }
+}
+
 /// IPv4 header fields.
 pub mod v4 {
     /// Type of service: DSCP and ECN.
@@ -61,6 +67,8 @@ pub mod v6 {
     pub const DESTINATION: usize = 24;
     /// Length of the fixed header.
     pub const LENGTH: usize = 40;
+    /// What every link carries (RFC 8200 section 5).
+    pub const LEAST_MTU: u16 = 1280;
 
     /// Hop-by-hop options.
     pub const HOP_BY_HOP: u8 = 0;

@@ -291,14 +291,15 @@ impl Entry {
         self.has_ends(tuple) && self.is_alive_as(tuple)
     }
 
-    /// As [`Entry::is_from_client`], of an entry that forwards this way and is in this state.
+    /// As [`Entry::is_from_client`], of an entry that forwards this way, is in this state and not
+    /// young.
     #[inline(always)]
     pub(in crate::packet_path) fn is_from_client_by<const VIA: u8>(
         &self,
         tuple: &Tuple,
         state: u8,
     ) -> bool {
-        const MORE: u64 = 0xff00 | 7;
+        const MORE: u64 = (Flags::YOUNG.0 as u64) << 32 | 0xff00 | 7;
         let wanted = identity(tuple) | u64::from(VIA) | u64::from(state) << 8;
         self.has_ends(tuple) && self.word(7) & (IDENTITY | MORE) == wanted
     }

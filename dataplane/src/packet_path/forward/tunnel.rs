@@ -46,6 +46,15 @@ pub fn inner_mtu(tunnel: Tunnel, outer_is_v4: bool, mtu: u16) -> u16 {
     mtu.saturating_sub(added)
 }
 
+/// The smallest limit that is believed for a path: what every IPv4 host takes as Linux sees it
+/// (`ip_rt_min_pmtu`) or every IPv6 link carries (RFC 8201 section 4), and as much as carries the
+/// smallest largest packet of IPv6 clients, which cannot be told of less.
+pub fn least_path(tunnel: Tunnel, outer_is_v4: bool, inner_is_v4: bool) -> u16 {
+    let inside = if inner_is_v4 { 0 } else { v6::LEAST_MTU };
+    let added = u16::try_from(length(tunnel, outer_is_v4)).unwrap_or(u16::MAX);
+    ip::least_path(outer_is_v4).max(inside.saturating_add(added))
+}
+
 /// Whether a packet is one that this tunnel makes: for errors that come back about it.
 pub fn is_carrier(tunnel: Tunnel, outer: &Packet) -> bool {
     match tunnel {
@@ -152,8 +161,9 @@ fn gue(
     }
 }
 
-/// The inner class of service with ECN for the outer header: "congestion experienced" becomes
-/// "capable", as it has not been experienced on this path (RFC 6040, compatibility with RFC 3168).
+/// The inner class of service with ECN for the outer header. "Congestion experienced" becomes
+/// "capable", as in IPVS: the full-functionality option of RFC 3168 section 9.1.1. (The normal mode
+/// of RFC 6040 would copy it.) The mark inside stays, so nothing is lost at the other end.
 fn class(inner: &[u8], inner_is_v4: bool) -> u8 {
     let class =
         if inner_is_v4 { byte(inner, v4::TOS) } else { byte(inner, 0) << 4 | byte(inner, 1) >> 4 };

@@ -59,6 +59,9 @@ impl Flags {
     pub const REPLY_INDEXED: Self = Self(256);
     /// Both ends are reset with the next packet.
     pub const DOOMED: Self = Self(512);
+    /// Has seen so few packets from the client that their number still matters. The count in the
+    /// entry wraps; this flag, once cleared, stays so.
+    pub const YOUNG: Self = Self(1024);
 
     /// Whether all bits of `other` are set.
     #[inline]
