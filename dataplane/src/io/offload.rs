@@ -5,7 +5,7 @@ use crate::frame::{Frame, Offload, Segmentation};
 use crate::packet_path::forward::split;
 use crate::packet_path::parse::{self, Fragment, Packet, Parsed};
 
-use crate::wire::checksum::{Sum, crc32c, pseudo_header};
+use crate::wire::checksum::{Sum, pseudo_header};
 use crate::wire::transport::{sctp, tcp, udp};
 use crate::wire::{be16, byte, ip, put, put16};
 
@@ -60,7 +60,7 @@ pub fn finish_checksum(frame: &mut Frame<'_>) {
     }
     if offset == sctp::CHECKSUM && covered.len() >= sctp::LENGTH {
         put(covered, offset, &[0; 4]);
-        let crc = crc32c(&[covered]);
+        let crc = crc32c::crc32c(covered);
         put(covered, offset, &crc.to_le_bytes());
         return;
     }

@@ -2,7 +2,10 @@
 
 use super::client_address::MARKED_PACKETS;
 use super::connections::{Direction, Entry, Flags, Meta, Slot, Via};
-use super::forward::{self, nat::Rewrite};
+use super::forward::{
+    self,
+    nat::{self, Rewrite},
+};
 use super::ftp;
 use super::parse::Packet;
 use super::states::{self, Side, tcp};
@@ -135,6 +138,14 @@ impl PacketPath {
             Ok(fit) => fit,
             Err(refusal) => return self.refuse(view, frame, packet, refusal),
         };
+        let new = Rewrite {
+            source: course.local,
+            destination: Some((Address::from(course.real.address), course.real_port)),
+            hops: 1,
+        };
+        if course.via.rewrites_replies() && !nat::can_rewrite(packet, &new) {
+            return Err(DropReason::UnsupportedByMethod);
+        }
         if let Some(slot) = slot {
             self.track(view, slot, packet, true);
         }
@@ -156,9 +167,7 @@ impl PacketPath {
                         self.ftp_from_client(view, frame, packet, slot);
                     }
                 }
-                let destination = (Address::from(course.real.address), course.real_port);
-                let new = Rewrite { source: course.local, destination: Some(destination), hops: 1 };
-                forward::nat::rewrite(frame, packet, new);
+                nat::rewrite(frame, packet, new);
                 self.send_fitting(frame, packet, &hop, fit)
             }
         }
@@ -191,21 +200,24 @@ impl PacketPath {
             Ok(fit) => fit,
             Err(refusal) => return self.refuse(view, frame, packet, refusal),
         };
-        self.track(view, slot, packet, false);
-        self.counters.count_out(entry.real(), packet.ip_length());
-        self.remember_reply_fragment(view, packet, slot);
         let [client_port, virtual_port, ..] = entry.ports();
-        if Self::is_ftp(meta, virtual_port) {
-            self.ftp_from_real(view, frame, packet, slot);
-        } else if meta.flags.has(Flags::SHIFTED) {
-            self.undo_announcement(view, frame, packet, slot);
-        }
         let new = Rewrite {
             source: Some((entry.virtual_address(), virtual_port)),
             destination: (meta.via == Via::FullNat).then(|| (entry.client(), client_port)),
             hops: 1,
         };
-        forward::nat::rewrite(frame, packet, new);
+        if !nat::can_rewrite(packet, &new) {
+            return Err(DropReason::UnsupportedByMethod);
+        }
+        self.track(view, slot, packet, false);
+        self.counters.count_out(entry.real(), packet.ip_length());
+        self.remember_reply_fragment(view, packet, slot);
+        if Self::is_ftp(meta, virtual_port) {
+            self.ftp_from_real(view, frame, packet, slot);
+        } else if meta.flags.has(Flags::SHIFTED) {
+            self.undo_announcement(view, frame, packet, slot);
+        }
+        nat::rewrite(frame, packet, new);
         self.send_fitting(frame, packet, &hop, fit)
     }
 

@@ -89,6 +89,6 @@ drop_reasons! {
     TransmitError = "transmit_error",
     /// This node is backup for the address: the master answers.
     NotMaster = "not_master",
-    /// A method that this kind of packet cannot take.
+    /// A method that this kind of packet cannot take, such as a fragment of SCTP a change of ports.
     UnsupportedByMethod = "unsupported_by_method",
 }

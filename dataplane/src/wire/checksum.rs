@@ -150,31 +150,19 @@ pub fn pseudo_header(v4: bool, source: u128, destination: u128, protocol: u8, le
     }
 }
 
-/// SCTP's checksum over the whole packet with the field zeroed (RFC 9260 appendix A).
-pub fn crc32c(parts: &[&[u8]]) -> u32 {
-    let mut crc = u32::MAX;
-    for byte in parts.iter().flat_map(|part| part.iter()) {
-        crc = (crc >> 8) ^ CRC32C[((crc ^ u32::from(*byte)) & 0xff) as usize];
+/// What a change of four bytes does to a CRC32c that covers `behind` more bytes after them: the
+/// difference to apply by exclusive or. A CRC is linear, so nothing else of what it covers counts.
+pub fn crc32c_difference(old: [u8; 4], new: [u8; 4], behind: usize) -> u32 {
+    const ZEROES: [u8; 256] = [0; 256];
+    let mut difference = crc32c::crc32c(&old) ^ crc32c::crc32c(&new);
+    let mut left = behind;
+    while left > 0 {
+        let step = left.min(ZEROES.len());
+        // The crate complements before and after, which a difference is not.
+        difference = !crc32c::crc32c_append(!difference, &ZEROES[..step]);
+        left -= step;
     }
-    !crc
-}
-
-const CRC32C: [u32; 256] = crc32c_table();
-
-const fn crc32c_table() -> [u32; 256] {
-    let mut table = [0; 256];
-    let mut index = 0;
-    while index < 256 {
-        let mut crc = index as u32;
-        let mut bit = 0;
-        while bit < 8 {
-            crc = if crc & 1 == 1 { (crc >> 1) ^ 0x82f6_3b78 } else { crc >> 1 };
-            bit += 1;
-        }
-        table[index] = crc;
-        index += 1;
-    }
-    table
+    difference
 }
 
 #[cfg(test)]
@@ -201,13 +189,25 @@ mod tests {
 
     #[test]
     fn crc32c_check_value() {
-        assert_eq!(crc32c(&[b"1234", b"56789"]), 0xe306_9283);
+        assert_eq!(crc32c::crc32c(b"123456789"), 0xe306_9283);
     }
 
     proptest! {
         #[test]
         fn sum_equals_the_textbook_loop(bytes in proptest::collection::vec(any::<u8>(), 0..2000)) {
             prop_assert_eq!(Sum::default().bytes(&bytes).checksum(), slow(&bytes));
+        }
+
+        #[test]
+        fn a_crc32c_is_updated_as_if_computed_anew(
+            mut bytes in proptest::collection::vec(any::<u8>(), 4..1500), at: u16, new: [u8; 4],
+        ) {
+            let at = usize::from(at) % (bytes.len() - 3);
+            let before = crc32c::crc32c(&bytes);
+            let old: [u8; 4] = bytes[at..at + 4].try_into().unwrap();
+            bytes[at..at + 4].copy_from_slice(&new);
+            let difference = crc32c_difference(old, new, bytes.len() - at - 4);
+            prop_assert_eq!(before ^ difference, crc32c::crc32c(&bytes));
         }
 
         #[test]

@@ -4,11 +4,11 @@
 
 use crate::frame::Frame;
 use crate::packet_path::address::Address;
-use crate::packet_path::parse::Packet;
-use crate::wire::checksum::{Delta, crc32c, update};
+use crate::packet_path::parse::{Fragment, Packet};
+use crate::wire::checksum::{Delta, crc32c_difference, update};
 use crate::wire::ip::{self, v4, v6};
 use crate::wire::transport::{DESTINATION_PORT, SOURCE_PORT, sctp, tcp, udp};
-use crate::wire::{be16, put, put16, put32};
+use crate::wire::{be16, be32, put, put16, put32};
 
 /// The new ends of a packet. `None` leaves an end as it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -19,6 +19,15 @@ pub struct Rewrite {
     pub destination: Option<(Address, u16)>,
     /// What is taken off the hop limit; the caller has checked that more is left.
     pub hops: u8,
+}
+
+/// Whether a packet's checksum can follow its new ends. That of SCTP covers the whole datagram, and
+/// what a new port does to it depends on the datagram's length, which a first part does not tell.
+pub fn can_rewrite(packet: &Packet, new: &Rewrite) -> bool {
+    let same = |end: Option<(Address, u16)>, had| end.is_none_or(|(_, port)| port == had);
+    packet.protocol != ip::SCTP
+        || packet.fragment == Fragment::Whole
+        || same(new.source, packet.source_port) && same(new.destination, packet.destination_port)
 }
 
 /// Rewrites a packet's addresses and, where it has them, ports. The packet description is brought
@@ -89,7 +98,7 @@ pub fn rewrite_bytes(bytes: &mut [u8], partial: bool, packet: &mut Packet, new: 
         ip::UDP => update_partial(bytes, packet.l4 + udp::CHECKSUM, addresses),
         // SCTP's checksum has no pseudo-header; a partial one is finished by whoever sends.
         ip::SCTP if !partial && had != (packet.source_port, packet.destination_port) => {
-            sctp_checksum(bytes, packet.l4, packet.end);
+            update_sctp(bytes, packet, had);
         }
         _ => {}
     }
@@ -112,11 +121,26 @@ fn update_udp(bytes: &mut [u8], l4: usize, delta: Delta) {
     }
 }
 
-/// Recomputes SCTP's checksum, which covers the whole packet and cannot be updated by parts.
+/// SCTP's checksum after new ports; one that was wrong stays so.
+fn update_sctp(bytes: &mut [u8], packet: &Packet, (source, destination): (u16, u16)) {
+    let ports = |source: u16, destination: u16| {
+        (u32::from(source) << 16 | u32::from(destination)).to_be_bytes()
+    };
+    let old = ports(source, destination);
+    let new = ports(packet.source_port, packet.destination_port);
+    let behind = (packet.end - packet.l4).saturating_sub(old.len());
+    let at = packet.l4 + sctp::CHECKSUM;
+    // The field is in the other byte order than the rest of the header.
+    let difference = crc32c_difference(old, new, behind).swap_bytes();
+    let had = be32(bytes, at);
+    put32(bytes, at, had ^ difference);
+}
+
+/// Computes SCTP's checksum over the whole packet with the field zeroed (RFC 9260 appendix A).
 pub fn sctp_checksum(bytes: &mut [u8], l4: usize, end: usize) {
     let at = l4 + sctp::CHECKSUM;
     put32(bytes, at, 0);
-    let crc = crc32c(&[bytes.get(l4..end).unwrap_or_default()]);
+    let crc = crc32c::crc32c(bytes.get(l4..end).unwrap_or_default());
     put(bytes, at, &crc.to_le_bytes());
 }
 
@@ -197,6 +221,32 @@ mod tests {
             rewrite(&mut frame, &mut packet, new);
             prop_assert!(is_sound(&bytes));
             prop_assert_eq!(parse::frame(&bytes), Ok(Parsed::Ip(packet)));
+        }
+
+        #[test]
+        fn an_sctp_checksum_is_as_right_after_new_ports_as_before(
+            v6: bool, source: u16, destination: u16, error: [u8; 4],
+            payload in proptest::collection::vec(any::<u8>(), 12..1400),
+        ) {
+            let mut bytes = build(v6, ip::UDP, &payload);
+            bytes[14 + if v6 { v6::NEXT_HEADER } else { v4::PROTOCOL }] = ip::SCTP;
+            let Ok(Parsed::Ip(mut packet)) = parse::frame(&bytes) else { panic!() };
+            let at = packet.l4 + sctp::CHECKSUM;
+            let spoil = |bytes: &mut [u8]| {
+                bytes[at..at + 4].iter_mut().zip(error).for_each(|(byte, error)| *byte ^= error);
+            };
+            sctp_checksum(&mut bytes, packet.l4, packet.end);
+            spoil(&mut bytes);
+            let new = Rewrite {
+                source: Some((address(v6, 7), source)),
+                destination: Some((address(v6, 8), destination)),
+                hops: 1,
+            };
+            rewrite_bytes(&mut bytes, false, &mut packet, new);
+            spoil(&mut bytes);
+            let found = bytes.clone();
+            sctp_checksum(&mut bytes, packet.l4, packet.end);
+            prop_assert_eq!(found, bytes);
         }
 
         #[test]

@@ -152,6 +152,33 @@ fn fragments_follow_their_first_part_in_any_order_and_direction() {
 }
 
 #[test]
+fn the_first_part_of_sctp_is_refused_only_where_its_checksum_cannot_follow_the_ports() {
+    for (method, port, passes) in [
+        (NAT, 8080, false),
+        (NAT, 80, true),
+        (Method::FullNat, 80, false),
+        (Method::DirectRouting, 8080, true),
+    ] {
+        let mut one = service(0, false, Protocol::Sctp, method);
+        one.reals = [Real { port, ..real(0, false, 13, method) }].into();
+        let mut net = Network::new(vec![one]);
+        // An INIT chunk where UDP's payload begins after four bytes.
+        let mut whole = udp((client(false), vip(false)), &[0, 0, 0, 0, 1, 9, 9, 9, 9, 9, 9, 9]);
+        whole.resize(whole.len() + 40, 9);
+        let total = (whole.len() - 14) as u16;
+        whole[14 + 2..14 + 4].copy_from_slice(&total.to_be_bytes());
+        whole[14 + v4::PROTOCOL] = crate::wire::ip::SCTP;
+        let [first, second] = in_two(&whole);
+        let (verdict, _) = net.arrive(OUTSIDE, &first);
+        let refused = Verdict::Drop(DropReason::UnsupportedByMethod);
+        assert_eq!(verdict == refused, !passes, "{method:?} {port}: {verdict:?}");
+        if passes {
+            assert_eq!(net.arrive(OUTSIDE, &second).0, Verdict::Send(INSIDE));
+        }
+    }
+}
+
+#[test]
 fn fragments_of_what_is_the_host_s_are_the_host_s_in_any_order() {
     let no_service = (VIP4, 81);
     let own_account = (("10.0.0.13", 4711), ("198.51.100.99", 53));
