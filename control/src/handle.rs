@@ -3,14 +3,17 @@
 mod file;
 mod pair;
 
-use crate::engine::{
-    Ask, Keeper, Mastership, Message, Outcome, Refusal, Replication, State, Ticket, orders,
-};
-use crate::events::{Event, Packets, Record};
+use crate::engine::Keeper;
+use crate::events::Event;
 use crate::health::task::{CheckView, Checker};
+use crate::inbox::{Ask, Message};
 use crate::ipvs;
 use crate::model::{Document, PersistentClients};
+use crate::record::Record;
+use crate::state::Packets;
+use crate::state::{Outcome, Refusal, Snapshot, State, Ticket};
 use crate::store::{Backup, Revision, RevisionInfo, StoreError};
+use crate::tasks::{Mastership, Replication, orders};
 use crate::time::{TimeKeeper, TimeView};
 use crate::view::{
     Chosen, ConnectionFilter, ConnectionView, ConnectionsView, DropView, ExplanationView,
@@ -49,25 +52,6 @@ pub struct Handle {
     pub(crate) replication: Replication,
 }
 
-/// The configuration as it stood after the last event.
-#[derive(Clone, Debug)]
-pub struct Snapshot {
-    /// The running configuration.
-    pub document: Arc<Document>,
-    /// Its revision; 0 before the first.
-    pub revision: u64,
-    /// With changes that are on their way to the store.
-    pub head: Arc<Document>,
-    /// Of `head`, for [`Event::DocumentEdited`].
-    pub version: u64,
-    /// The kept revisions, oldest first.
-    pub history: Arc<Vec<RevisionInfo>>,
-    /// The revision that waits for confirmation.
-    pub unconfirmed: Option<u64>,
-    /// Why the store takes nothing, while it does not.
-    pub store_trouble: Option<String>,
-}
-
 /// Why an edit was not made.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum EditError<E> {
@@ -77,20 +61,6 @@ pub enum EditError<E> {
     /// The engine did.
     #[error("{0}")]
     Refused(Refusal),
-}
-
-impl Snapshot {
-    pub(crate) fn of(state: &State) -> Self {
-        Self {
-            document: Arc::clone(&state.running),
-            revision: state.revision,
-            head: Arc::clone(&state.head),
-            version: state.version,
-            history: Arc::clone(&state.history),
-            unconfirmed: state.trial.as_ref().map(|trial| trial.revision),
-            store_trouble: state.store_trouble.clone(),
-        }
-    }
 }
 
 impl Handle {

@@ -3,6 +3,8 @@
 
 pub mod alert;
 pub mod compile;
+pub mod daemon;
+mod date;
 pub mod doctor;
 pub mod engine;
 pub mod events;
@@ -10,14 +12,18 @@ pub mod fence;
 pub mod handle;
 pub mod health;
 pub mod host;
+pub mod inbox;
 pub mod ipvs;
 pub mod ipvs_sync;
 pub mod model;
 pub mod real_server;
+pub mod record;
 pub mod replay;
 pub mod sorry_page;
+pub mod state;
 pub mod store;
 pub mod sync;
+pub mod tasks;
 pub mod time;
 pub mod view;
 pub mod vrrp;

@@ -4,9 +4,10 @@ use super::notify::notify;
 use super::print;
 use crate::args::{ConsoleAddress, RunArguments};
 use crate::web::{self, Socket};
-use control::engine::{GivenFile, Running, Settings, start};
+use control::daemon::{Running, Settings, start};
 use control::handle::Handle;
 use control::model::Document;
+use control::tasks::GivenFile;
 use dataplane::packet_path::Capacity;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -159,7 +160,7 @@ async fn apply_again(handle: &Handle, path: &Path) {
     };
     if let Err(error) = text {
         let event = control::events::Event::Noticed {
-            severity: control::events::Severity::Error,
+            severity: control::record::Severity::Error,
             text: format!("the configuration file was not applied: {error}"),
         };
         // The engine is only gone when the daemon ends anyway.

@@ -8,8 +8,8 @@ use super::{Outcome, print};
 use crate::args::{ShowArguments, Topic};
 use crate::client::{Client, query};
 use crate::web::api::EventsView;
-use control::events::{Record, Severity};
 use control::model::PersistentClients;
+use control::record::{Record, Severity};
 use control::view::{
     ConnectionView, ConnectionsView, DropView, InterfaceView, RealState, RealView, ServiceView,
     StatusView,

@@ -1,7 +1,9 @@
 //! The thread that owns the store: everything that waits for a disk happens here.
 
-use super::{Message, StoreCommand};
-use crate::events::{Event, Record};
+use crate::events::Event;
+use crate::inbox::Message;
+use crate::record::Record;
+use crate::state::{LINEAGE_MARK, StoreCommand};
 use crate::store::{Change, RevisionInfo, Standing, Store, StoreError, Tree};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -53,7 +55,7 @@ impl Keeper {
     }
 
     /// Gives a command.
-    pub(super) fn command(&self, command: StoreCommand) {
+    pub(crate) fn command(&self, command: StoreCommand) {
         // The thread ends last, when the loop has ended.
         let _ = self.work.send(Work::Command(command));
     }
@@ -76,7 +78,7 @@ impl Keeper {
     }
 
     /// Has the thread finish what it was told and end.
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         let _ = self.work.send(Work::Close);
     }
 }
@@ -187,7 +189,7 @@ impl Keeping {
             StoreCommand::Settle => self.settle(),
             StoreCommand::Resume => self.refusing = None,
             StoreCommand::Lineage(value) => {
-                let key = super::LINEAGE_MARK.to_vec();
+                let key = LINEAGE_MARK.to_vec();
                 self.write(Change::Put { tree: Tree::Marks, key, value });
             }
             StoreCommand::Maintenance { key, value } => {
@@ -274,7 +276,7 @@ impl Keeping {
 
 fn trouble(error: &StoreError) -> Event {
     Event::Noticed {
-        severity: crate::events::Severity::Error,
+        severity: crate::record::Severity::Error,
         text: format!("the store is in trouble: {error}"),
     }
 }

@@ -1,8 +1,8 @@
 //! The packet path's numbers, as control reads them.
 
-use super::Counted;
-use crate::events::Packets;
 use crate::ipvs::{Connection, ConnectionPage};
+use crate::state::Counted;
+use crate::state::Packets;
 use dataplane::io::xdp::Buffers;
 use dataplane::packet_path::connections::{ConnectionInfo, Flags};
 use dataplane::packet_path::counters::Traffic;

@@ -1,13 +1,14 @@
 //! Carries out what was decided: the packet path, interfaces, steering, callers, listeners.
 
+use super::Keeper;
 use super::packets::Workers;
-use super::{
-    Action, Keeper, Ledger, Message, Outcome, PortStatus, Replication, StoreCommand, Ticket,
-};
-use crate::events::{Event, Record, Severity};
+use crate::events::Event;
 use crate::host::Watch;
 use crate::host::stack::Routes;
 use crate::model::{AttachedBy, Document};
+use crate::record::{Record, Severity};
+use crate::state::{Action, Ledger, Outcome, PortStatus, StoreCommand, Ticket};
+use crate::tasks::Replication;
 use dataplane::io::steer::{Guard, Steering, SteeringRules};
 use dataplane::io::{Attach, Attachment, Backend, attach};
 use dataplane::packet_path::connections::Slot;
@@ -26,7 +27,7 @@ const PAGE: usize = 4096;
 const BETWEEN_STEPS: Duration = Duration::from_millis(1);
 
 /// Everything with side effects that the loop acts on.
-pub(super) struct World {
+pub(crate) struct World {
     pub dataplane: Arc<Dataplane>,
     /// What keeps frames from the host; `Err` says why nothing does.
     pub steering: Result<Steering, String>,
@@ -54,13 +55,13 @@ pub(super) struct World {
 }
 
 /// One attached interface.
-pub(super) struct Attached {
+pub(crate) struct Attached {
     attachment: Attachment,
 }
 
 /// What interfaces listen to besides their own address.
 #[derive(Clone, PartialEq, Eq, Default)]
-pub(super) struct Listening {
+pub(crate) struct Listening {
     macs: BTreeSet<(u32, Mac)>,
     solicited: BTreeSet<Ipv6Addr>,
 }
@@ -270,18 +271,7 @@ impl World {
 }
 
 /// An error with its causes, in one line.
-pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
-}
-
-/// What reaches the loop.
-impl std::fmt::Debug for Message {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Event(event) => write!(f, "Event({event:?})"),
-            Self::Ask(_) => f.write_str("Ask"),
-            Self::Query(_) => f.write_str("Query"),
-        }
-    }
 }

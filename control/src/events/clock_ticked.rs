@@ -5,8 +5,8 @@ use super::{
     Kind, Senses, Severity, link_changed, peer_verdicts, server_drained, setup_suspected,
     shared_configuration,
 };
-use crate::engine::{Action, RunningView, State, StoreCommand, Then, Ticket};
 use crate::ipvs::ESTIMATOR_PERIOD;
+use crate::state::{Action, RunningView, State, StoreCommand, Then, Ticket};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,7 +48,7 @@ pub(super) fn ticked(state: &mut State, senses: &Senses<'_>, out: &mut Vec<Actio
 
 /// A revision that nobody confirmed is taken back.
 fn end_trial(state: &mut State, senses: &Senses<'_>, out: &mut Vec<Action>) {
-    let due = |trial: &&mut crate::engine::Trial| !trial.ending && trial.until <= senses.now.steady;
+    let due = |trial: &&mut crate::state::Trial| !trial.ending && trial.until <= senses.now.steady;
     let Some(trial) = state.trial.as_mut().filter(due) else { return };
     trial.ending = true;
     let (revision, document) = (trial.revision, Arc::clone(&trial.fallback));

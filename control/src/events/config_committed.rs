@@ -2,10 +2,10 @@
 
 use super::shared_configuration::leaves_the_peer_behind;
 use crate::compile::{Generation, Situation, compile, steering, virtual_macs};
-use crate::engine::{
+use crate::model::Document;
+use crate::state::{
     Action, InFlight, Outcome, Refusal, State, StoreCommand, Summary, Then, Ticket,
 };
-use crate::model::Document;
 use crate::store::Draft;
 use dataplane::io::steer::{self, SteeringRules};
 use std::sync::Arc;

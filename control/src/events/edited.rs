@@ -2,12 +2,12 @@
 
 use super::Senses;
 use super::config_committed::may_change;
-use crate::engine::{
+use crate::ipvs;
+use crate::model::Document;
+use crate::state::{
     Action, Burst, InFlight, Moment, Outcome, Refusal, RunningView, State, StoreCommand, Summary,
     Then, Ticket,
 };
-use crate::ipvs;
-use crate::model::Document;
 use crate::store::Patch;
 use std::sync::Arc;
 

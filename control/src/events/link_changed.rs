@@ -1,8 +1,8 @@
 //! The host's links, addresses, routes or neighbours changed, or a port did.
 
 use super::{Kind, Severity};
-use crate::engine::{Action, Moment, PortStatus, Ports, State};
 use crate::host::{HostState, NeighbourState, stack};
+use crate::state::{Action, Moment, PortStatus, Ports, State};
 use dataplane::table::{Mac, PortId};
 use std::collections::BTreeSet;
 use std::net::IpAddr;

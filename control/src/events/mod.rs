@@ -6,30 +6,26 @@ mod edited;
 mod link_changed;
 mod peer_verdicts;
 mod real_changed;
-mod record;
 mod role_changed;
 mod server_drained;
 mod setup_suspected;
 mod shared_configuration;
 mod stored;
 
-pub use record::{Kind, Record, Severity};
 pub use server_drained::real_key_of;
-pub use setup_suspected::Flaw;
 pub use shared_configuration::Choice;
 
 use crate::compile::RealKey;
-use crate::engine::{Action, Counted, Moment, Order, PortStatus, State, Ticket};
 use crate::health::weight::AgentWeight;
 use crate::host::HostState;
 use crate::ipvs;
 use crate::model::{Document, PersistentClients, VirtualAddress};
+use crate::record::{Kind, Severity};
+use crate::state::{Action, Flaw, Moment, Order, PortStatus, Senses, State, Ticket};
 use crate::store::RevisionInfo;
 use crate::sync::session::Control;
 use crate::vrrp::fsm as vrrp;
-use dataplane::io::xdp::Buffers;
-use dataplane::packet_path::reals::Load;
-use dataplane::table::{Mac, PortId, RealId};
+use dataplane::table::{Mac, PortId};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -277,34 +273,6 @@ pub enum Event {
     TimePassed,
     /// The daemon is to end.
     StopAsked,
-}
-
-/// What deciding may look at besides the state.
-pub struct Senses<'a> {
-    /// When it happened.
-    pub now: Moment,
-    /// The packet path's counters.
-    pub packets: &'a dyn Packets,
-    /// The host as IPVS's checks see it.
-    pub host: &'a ipvs::Host,
-}
-
-/// The packet path as deciding sees it: numbers to read.
-pub trait Packets: Counted {
-    /// How many connections a real server has.
-    fn load(&self, id: RealId) -> Load;
-
-    /// A page of connections for `ipvsadm -Lc`.
-    fn page(&self, cursor: u64, limit: u32) -> ipvs::ConnectionPage;
-
-    /// Buckets of the connection table.
-    fn table_size(&self) -> u32;
-
-    /// Whether this attachment of a port is the one in use.
-    fn is_current(&self, port: PortId, edition: u64) -> bool;
-
-    /// The packet memory of a port, where there is such a thing.
-    fn buffers(&self, port: PortId) -> Option<Buffers>;
 }
 
 /// Decides what follows from an event.

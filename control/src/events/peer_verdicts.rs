@@ -5,7 +5,7 @@
 
 use super::{Kind, Senses, Severity, real_changed, server_drained};
 use crate::compile::RealKey;
-use crate::engine::{Action, Moment, PeerVerdict, State};
+use crate::state::{Action, Moment, PeerVerdict, State};
 use crate::sync::message::{Verdict, Verdicts};
 use crate::sync::session::Control;
 use std::time::Duration;

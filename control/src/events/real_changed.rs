@@ -2,9 +2,9 @@
 
 use super::{Kind, Senses, Severity, peer_verdicts};
 use crate::compile::RealKey;
-use crate::engine::{Action, HealthView, Moment, State};
 use crate::health::weight::AgentWeight;
 use crate::model::{ConnectionsOnDown, Service, VirtualAddress};
+use crate::state::{Action, HealthView, Moment, State};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
 //! This node became master or backup for some addresses.
 
 use super::{Kind, Senses, Severity};
-use crate::engine::{Action, State};
+use crate::state::{Action, State};
 use crate::vrrp::fsm::State as Standing;
 
 pub(super) fn changed(

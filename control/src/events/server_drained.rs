@@ -2,8 +2,8 @@
 
 use super::{Kind, Senses, Severity};
 use crate::compile::RealKey;
-use crate::engine::{Action, Drain, Moment, Order, Outcome, Refusal, State, StoreCommand, Ticket};
 use crate::model::PersistentClients;
+use crate::state::{Action, Drain, Moment, Order, Outcome, Refusal, State, StoreCommand, Ticket};
 use crate::sync::message::{DrainOrder, Drained};
 use crate::sync::session::Control;
 use std::collections::BTreeMap;

@@ -2,21 +2,10 @@
 
 use super::{Kind, Senses, Severity};
 use crate::compile::RealKey;
-use crate::engine::{Action, Claim, State};
+use crate::state::{Action, Claim, Flaw, State};
 use dataplane::table::Mac;
-use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 use std::time::Duration;
-
-/// What is wrong with a real server's setup.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Flaw {
-    /// It answers ARP or neighbour discovery for the VIP.
-    AnswersForVip,
-    /// What is forwarded to it is not answered, or its answers take another way.
-    Replies,
-}
 
 /// A claim has to last this long: a director that has just become master may hear the last word of
 /// the old one.
@@ -112,7 +101,7 @@ pub(super) fn forget_others(state: &mut State) {
 pub(super) fn expire(state: &mut State, senses: &Senses<'_>, out: &mut Vec<Action>) {
     let now = senses.now.steady;
     let owned = state.generation.table.owned_addresses().count();
-    let silence = 3 * crate::engine::claims_round(owned) + CONFIRM;
+    let silence = 3 * crate::state::asking_round(owned) + CONFIRM;
     let over = |claim: &Claim| now >= claim.last + silence;
     let ended: Vec<_> =
         state.claims.iter().filter(|(_, claim)| over(claim)).map(|(key, _)| *key).collect();

@@ -5,10 +5,10 @@
 
 use super::config_committed::{Wish, commit, may_change};
 use super::{Kind, Moment, Senses, Severity, peer_verdicts, server_drained};
-use crate::engine::{
+use crate::model::{Document, SharedPart};
+use crate::state::{
     Action, Outcome, Refusal, Sharing, State, StoreCommand, Taking, Then, Ticket, Whose,
 };
-use crate::model::{Document, SharedPart};
 use crate::sync::lineage::{Change, ChangeId, Lineage, Relation};
 use crate::sync::message::{Revision, brief};
 use crate::sync::revisions::Output;

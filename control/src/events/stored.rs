@@ -1,7 +1,7 @@
 //! The store took a change, or did not.
 
 use super::{Kind, Senses, Severity};
-use crate::engine::{Action, InFlight, Moment, Outcome, Refusal, State, StoreCommand, Then, Trial};
+use crate::state::{Action, InFlight, Moment, Outcome, Refusal, State, StoreCommand, Then, Trial};
 use crate::store::RevisionInfo;
 use std::sync::Arc;
 

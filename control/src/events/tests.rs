@@ -3,16 +3,18 @@
 
 use super::*;
 use crate::compile::Standing;
-use crate::engine::{Outcome, Refusal, StoreCommand};
 use crate::host::Link;
 use crate::ipvs::{self, Reply, Request};
 use crate::model::{
     Check, DialogueProbe, Method, Probe, Protocol, Real, Service, Sorry, VirtualAddress,
 };
+use crate::state::{Counted, Outcome, Packets, Refusal, StoreCommand};
 use crate::store::{Found, Standing as RevisionStanding};
+use dataplane::io::xdp::Buffers;
 use dataplane::packet_path::Capacity;
 use dataplane::packet_path::counters::Traffic;
-use dataplane::table::ServiceTable;
+use dataplane::packet_path::reals::Load;
+use dataplane::table::{RealId, ServiceTable};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;

@@ -1,10 +1,12 @@
 //! The configuration file of a running daemon.
 
 use super::Handle;
-use crate::engine::{GivenFile, Known, Refusal, known, remember, takes_back};
-use crate::events::{Event, Severity};
+use crate::events::Event;
 use crate::model::{Document, differences};
+use crate::record::Severity;
+use crate::state::Refusal;
 use crate::store::StoreError;
+use crate::tasks::{GivenFile, Known, known, remember, takes_back};
 use std::sync::Arc;
 
 impl Handle {

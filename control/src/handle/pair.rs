@@ -1,8 +1,8 @@
 //! What console may call about the two directors.
 
 use super::{Handle, revision_of};
-use crate::engine::Refusal;
 use crate::events::{Choice, Event};
+use crate::state::Refusal;
 use crate::store::RevisionInfo;
 use crate::view::{ConfigurationsView, SyncView, VrrpView};
 
@@ -25,7 +25,10 @@ impl Handle {
     /// When the engine has ended.
     pub async fn sync(&self) -> Result<SyncView, Refusal> {
         let compared = self.query(|state, _| ConfigurationsView::of(state)).await?;
-        Ok(SyncView { configuration: compared.compare(), ..self.replication.view() })
+        Ok(SyncView {
+            configuration: compared.compare(),
+            ..SyncView::of(self.replication.report())
+        })
     }
 
     /// Settles a conflict between the two directors' configurations.

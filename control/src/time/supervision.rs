@@ -9,9 +9,9 @@ use super::filter::{Estimate, Filter};
 use super::opinion::{Opinion, opinion, signed, unsigned};
 use super::sntp::{Kiss, Refused, Sample};
 use crate::compile::RealKey;
-use crate::events::Severity;
 use crate::health::outcome::ClockReading;
 use crate::model::TimeKeeping;
+use crate::record::Severity;
 
 mod view;
 

@@ -1,7 +1,7 @@
 //! The two directors' configurations beside each other.
 
-use crate::engine::State;
 use crate::model::{Difference, Document, SharedPart, differences};
+use crate::state::State;
 use crate::sync::lineage::{Change, Relation};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;

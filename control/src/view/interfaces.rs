@@ -1,8 +1,8 @@
 //! Interfaces, attached and not.
 
-use crate::engine::{PortStatus, State};
-use crate::events::Packets;
 use crate::host::stack;
+use crate::state::Packets;
+use crate::state::{PortStatus, State};
 use dataplane::io::xdp::Buffers;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;

@@ -7,18 +7,17 @@ mod connections;
 mod drops;
 mod explanation;
 mod interfaces;
-mod moment;
 mod services;
 mod status;
 mod sync;
 mod vrrp;
 
+pub use crate::date::moment;
 pub use configurations::{ChangeView, ConfigurationsView, Disagreement};
 pub use connections::{Chosen, ConnectionFilter, ConnectionView, ConnectionsView};
 pub use drops::DropView;
 pub use explanation::{ExplanationView, StepView};
 pub use interfaces::{BuffersView, InterfaceView};
-pub use moment::moment;
 pub use services::{
     DrainView, PeerVerdictView, RealView, ServiceView, State as RealState, TrafficView,
 };

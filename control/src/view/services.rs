@@ -1,9 +1,9 @@
 //! Virtual services with their real servers.
 
-use crate::engine::State as EngineState;
-use crate::events::Packets;
 use crate::model::{Method, Real, Service, method_name, protocol_name, scheduler_name};
 use crate::model::{Persistence, PersistentClients, VirtualAddress};
+use crate::state::Packets;
+use crate::state::State as EngineState;
 use dataplane::packet_path::counters::Traffic;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;

@@ -1,6 +1,6 @@
 //! The daemon and its configuration.
 
-use crate::engine::State;
+use crate::state::State;
 use serde::{Deserialize, Serialize};
 
 /// The daemon as a whole.

@@ -1,13 +1,11 @@
 //! The link to the other director.
 
 use super::ConfigurationsView;
-use crate::model::Peer;
 use crate::sync::identity::Fingerprint;
 use crate::sync::status::{LinkState, SyncStatus, Traffic};
-use crate::sync::table::Taken;
+use crate::tasks::LinkReport;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -59,18 +57,12 @@ pub struct SyncView {
 
 impl SyncView {
     /// From what the link says, if there is one.
-    pub fn of(
-        peer: Option<&Peer>,
-        trouble: Option<&str>,
-        link: Option<(SyncStatus, Arc<Traffic>, Fingerprint)>,
-        taken: &Taken,
-        waiting: bool,
-        now: Instant,
-    ) -> Self {
+    pub fn of(report: LinkReport) -> Self {
+        let LinkReport { peer, trouble, link, taken, waiting, now } = report;
         let mut view = Self {
             state: if peer.is_some() { "down" } else { "none" }.to_owned(),
-            reason: trouble.map(str::to_owned),
-            address: peer.map(|peer| peer.address),
+            reason: trouble,
+            address: peer.as_ref().map(|peer| peer.address),
             waiting,
             adopted: taken.adopted.load(Ordering::Relaxed),
             refused: taken.refused.load(Ordering::Relaxed),

@@ -3,8 +3,8 @@
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use control::engine::Refusal;
 pub use control::model::Problem;
+use control::state::Refusal;
 use serde::{Deserialize, Serialize};
 
 /// What went wrong, as clients see it.

@@ -92,7 +92,7 @@ pub(super) async fn apply(
 
 fn parse(text: &str, file: Option<&str>) -> Result<Document, Failure> {
     Document::parse(text, file.unwrap_or("request"))
-        .map_err(|problems| control::engine::Refusal::Invalid(problems).into())
+        .map_err(|problems| control::state::Refusal::Invalid(problems).into())
 }
 
 /// `POST /v1/config/check`: 200 when the document is good.

@@ -3,10 +3,10 @@
 use super::Failure;
 use axum::Json;
 use axum::extract::{Query, State};
-use control::events::Record;
 use control::handle::Handle;
 use control::health::task::CheckView;
 use control::model::Protocol;
+use control::record::Record;
 use control::time::TimeView;
 use control::view::{
     ConnectionFilter, ConnectionsView, DropView, ExplanationView, InterfaceView, ServiceView,

@@ -17,7 +17,7 @@ pub(super) fn subject(node: &str, message: &Message) -> String {
 pub(super) fn body(node: &str, message: &Message) -> String {
     let mut out = format!("Director {node} reports:\n\n");
     for item in &message.items {
-        let when = crate::view::moment(item.time);
+        let when = crate::date::moment(item.time);
         out.push_str(&format!("{when}  {}\n", one_line(&line(item))));
     }
     if message.omitted > 0 {

@@ -1,8 +1,8 @@
 //! Links, ports, neighbours, roles.
 
 use super::*;
-use crate::engine::Ports;
 use crate::host::{Address, Neighbour, NeighbourState, Route};
+use crate::state::Ports;
 use dataplane::io::steer::SteeringRules;
 use dataplane::table::Prefix;
 

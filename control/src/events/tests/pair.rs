@@ -32,8 +32,7 @@ impl Pair {
     fn new(documents: [Document; 2]) -> Self {
         let mut nodes = documents.map(|document| Director::new(Some(document)));
         for (writer, node) in nodes.iter_mut().enumerate() {
-            node.state.sharing =
-                crate::engine::Sharing::new(String::new(), writer as u64 + 1, None);
+            node.state.sharing = crate::state::Sharing::new(String::new(), writer as u64 + 1, None);
             node.happen(Event::TimePassed);
         }
         Self { nodes, wires: [VecDeque::new(), VecDeque::new()], linked: false }
@@ -333,9 +332,9 @@ fn a_restarted_director_knows_what_it_has_seen() {
     pair.settle();
     let document = Document::clone(&pair.nodes[1].state.running);
     let mut again = Director::new(Some(document));
-    let lineage = crate::engine::Sharing::read(&bytes);
+    let lineage = crate::state::Sharing::read(&bytes);
     assert!(lineage.is_some());
-    again.state.sharing = crate::engine::Sharing::new(String::new(), 7, lineage);
+    again.state.sharing = crate::state::Sharing::new(String::new(), 7, lineage);
     pair.nodes[1] = again;
     pair.nodes[1].happen(Event::TimePassed);
     pair.join();
@@ -345,7 +344,7 @@ fn a_restarted_director_knows_what_it_has_seen() {
     pair.cut();
     pair.nodes[0].apply(&node("lb1", &[("more", 3)]), None);
     pair.settle();
-    pair.nodes[1].state.sharing = crate::engine::Sharing::new(String::new(), 8, None);
+    pair.nodes[1].state.sharing = crate::state::Sharing::new(String::new(), 8, None);
     pair.nodes[1].happen(Event::TimePassed);
     pair.join();
     pair.settle();

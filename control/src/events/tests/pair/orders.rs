@@ -1,8 +1,8 @@
 //! What two directors tell each other besides configuration: drains, and verdicts about real servers.
 
 use super::*;
-use crate::engine::Order;
 use crate::model::PersistentClients;
+use crate::state::Order;
 
 fn order(director: &mut Director, real: &str, out: bool) {
     let ticket = director.ticket();

@@ -1,10 +1,10 @@
 //! How real servers differ from the document for packets: dead, drained, weighed, starting slowly; and
 //! which services have their quorum by it.
 
-use super::State;
 use crate::compile::{RealKey, Standing, roles};
 use crate::health::weight::{FULL, published, share};
 use crate::model::{OnDown, PersistentClients, QuorumUnit, Real, Service, VirtualAddress};
+use crate::state::State;
 use std::sync::Arc;
 use std::time::Duration;
 

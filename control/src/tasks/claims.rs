@@ -5,6 +5,7 @@
 //! path, which sees all ARP.
 
 use crate::host::Watch;
+use crate::state::{ASKED_EACH_SECOND, ASKING_ROUND};
 use crate::vrrp::interfaces::{self, Interface};
 use crate::vrrp::socket::Frames;
 use dataplane::table::Mac;
@@ -13,16 +14,10 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Between two questions about one address, unless there are many.
-pub(super) const ROUND: Duration = Duration::from_secs(10);
-
-/// Addresses asked for in a second at most, so that questions are no load.
-const EACH_SECOND: usize = 20;
-
 const BROADCAST: Mac = [0xff; 6];
 
 /// Asks until the daemon ends. Without the right to send frames nothing is asked.
-pub(super) async fn run(dataplane: Arc<Dataplane>, host: Watch) {
+pub(crate) async fn run(dataplane: Arc<Dataplane>, host: Watch) {
     let frames = match Frames::open() {
         Ok(frames) => frames,
         Err(error) => {
@@ -38,19 +33,14 @@ pub(super) async fn run(dataplane: Arc<Dataplane>, host: Watch) {
         seconds.tick().await;
         if waiting.is_empty() && rest == 0 {
             waiting = owned(&dataplane);
-            rest = if waiting.is_empty() { 0 } else { ROUND.as_secs() };
+            rest = if waiting.is_empty() { 0 } else { ASKING_ROUND.as_secs() };
         }
         rest = rest.saturating_sub(1);
-        let some = waiting.split_off(waiting.len().saturating_sub(EACH_SECOND));
+        let some = waiting.split_off(waiting.len().saturating_sub(ASKED_EACH_SECOND));
         if !some.is_empty() {
             ask(&frames, &host, &some);
         }
     }
-}
-
-/// How long a round over so many addresses takes.
-pub(crate) fn round(addresses: usize) -> Duration {
-    ROUND.max(Duration::from_secs((addresses / EACH_SECOND) as u64 + 1))
 }
 
 fn owned(dataplane: &Dataplane) -> Vec<Ipv4Addr> {

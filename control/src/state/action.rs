@@ -1,9 +1,9 @@
 //! What the loop has to do in the world, and what callers are told.
 
-use super::PortStatus;
-use crate::events::Record;
 use crate::host::stack::Routes;
 use crate::model::{AttachedBy, Document, Problem};
+use crate::record::Record;
+use crate::state::PortStatus;
 use crate::store::{Draft, Patch, RevisionInfo};
 use crate::sync::session::Control;
 use dataplane::io::steer::SteeringRules;

@@ -1,11 +1,13 @@
 //! What a director knows from its last run: the store opened, and the state made of it.
 
 use super::given_file;
-use super::{GivenFile, LINEAGE_MARK, Order, Sharing, State, Trial};
 use crate::compile::RealKey;
-use crate::events::{Record, real_key_of};
+use crate::events::real_key_of;
 use crate::model::Document;
+use crate::record::Record;
+use crate::state::{LINEAGE_MARK, Order, Sharing, State, Trial};
 use crate::store::{Found, Standing, Store, StoreError, Tree};
+use crate::tasks::GivenFile;
 use dataplane::packet_path::Capacity;
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
@@ -17,7 +19,7 @@ const RECENT: usize = 2000;
 
 /// Opens the store and commits the configuration file, if it is a new one. With what there is to say of
 /// that.
-pub(super) fn open_store(
+pub(crate) fn open_store(
     path: &Path,
     file: Option<GivenFile>,
     now: Duration,
@@ -32,7 +34,7 @@ pub(super) fn open_store(
 }
 
 /// What the document says about sizes, over what the caller asks for.
-pub(super) fn sized(mut capacity: Capacity, found: &Found) -> Capacity {
+pub(crate) fn sized(mut capacity: Capacity, found: &Found) -> Capacity {
     let Some(document) = &found.document else { return capacity };
     if let Some(connections) = document.node.connections {
         capacity.connections = usize::try_from(connections).unwrap_or(usize::MAX);
@@ -59,7 +61,7 @@ pub fn orders(store: &Store, document: &Document) -> BTreeMap<RealKey, Order> {
 }
 
 /// The state as the store remembers it.
-pub(super) fn remembered(store: &Store, found: &Found, capacity: Capacity, now: Duration) -> State {
+pub(crate) fn remembered(store: &Store, found: &Found, capacity: Capacity, now: Duration) -> State {
     let mut recent = VecDeque::new();
     for (_, value) in store.records().last(Tree::Events, RECENT).unwrap_or_default() {
         if let Ok(record) = serde_json::from_slice::<Record>(&value) {
@@ -96,7 +98,7 @@ pub(super) fn remembered(store: &Store, found: &Found, capacity: Capacity, now: 
 }
 
 /// What is known of the configuration that is shared with the other director.
-pub(super) fn sharing(store: &Store, state: &State, host: String) -> std::io::Result<Sharing> {
+pub(crate) fn sharing(store: &Store, state: &State, host: String) -> std::io::Result<Sharing> {
     let mut writer = [0; 8];
     getrandom::fill(&mut writer).map_err(|_| std::io::Error::other("no random numbers"))?;
     let mark = store.records().read(Tree::Marks, LINEAGE_MARK).ok().flatten();
@@ -104,5 +106,7 @@ pub(super) fn sharing(store: &Store, state: &State, host: String) -> std::io::Re
     let drained = state.maintenance.values().map(|drain| drain.stamp);
     let stamps = drained.chain(state.put_back.values().copied());
     let stamp = stamps.max().unwrap_or_default();
-    Ok(Sharing { stamp, ..Sharing::new(host, u64::from_le_bytes(writer), lineage) })
+    let mut sharing = Sharing::new(host, u64::from_le_bytes(writer), lineage);
+    sharing.stamp = stamp;
+    Ok(sharing)
 }

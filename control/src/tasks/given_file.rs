@@ -89,7 +89,7 @@ pub(crate) fn takes_back(
 
 /// Commits the file of a daemon that starts, unless it is unchanged: then what was committed after it
 /// stands. What there is to say of it.
-pub(super) fn commit_at_start(
+pub(crate) fn commit_at_start(
     store: &mut Store,
     found: &mut Found,
     file: GivenFile,

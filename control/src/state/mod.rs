@@ -1,15 +1,35 @@
 //! Everything that control knows. The loop owns it; only `events` changes it.
 
-use super::ledger::Ledger;
-use super::{Action, Moment, Outcome, Ports, Refusal, Sharing, Ticket};
+mod action;
+mod ledger;
+mod moment;
+mod ports;
+mod running;
+mod senses;
+mod setups;
+mod sharing;
+mod snapshot;
+mod standings;
+
+pub use action::{Action, Opened, Outcome, Refusal, StoreCommand, Ticket};
+pub use ledger::{Counted, Ledger};
+pub use moment::Moment;
+pub use ports::{Place, PortChanges, PortStatus, Ports};
+pub use running::RunningView;
+pub use senses::{Packets, Senses};
+pub(crate) use setups::{ASKED_EACH_SECOND, ASKING_ROUND, asking_round};
+pub use setups::{Claim, Flaw};
+pub use sharing::{LINEAGE_MARK, Order, Sharing, Taking, Whose};
+pub use snapshot::Snapshot;
+
 use crate::compile::virtual_macs;
 use crate::compile::{Generation, Ids, RealKey, Situation, compile, steering};
-use crate::events::{Flaw, Kind, Record, Severity};
 use crate::health::weight::AgentWeight;
 use crate::host::stack::Routes;
 use crate::host::{HostState, Stack};
 use crate::ipvs::KernelState;
 use crate::model::{Document, PersistentClients, Service, VirtualAddress};
+use crate::record::{Kind, Record, Severity};
 use crate::store::{Found, RevisionInfo};
 use dataplane::packet_path::Capacity;
 use dataplane::table::{Mac, PortId, RealId, ServiceKey};
@@ -187,17 +207,6 @@ pub struct PeerVerdict {
     pub up: bool,
     /// Why it is believed so.
     pub reason: String,
-}
-
-/// Somebody else who answers for an address of this node. Times are on the steady clock.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Claim {
-    /// When it was heard first.
-    pub first: Duration,
-    /// When it was heard last.
-    pub last: Duration,
-    /// Whether people were told.
-    pub told: bool,
 }
 
 /// A real server taken out by an operator.

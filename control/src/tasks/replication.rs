@@ -2,16 +2,19 @@
 //! packet path goes out by it, and a director that has just started waits until it has caught up.
 
 use super::arbiter::Arbiter;
-use super::{Mastership, Message, Refusal};
-use crate::events::{Event, Severity};
+use crate::events::Event;
 use crate::health::outcome::ClockReading;
+use crate::inbox::Message;
 use crate::model::{Document, Peer};
+use crate::record::Severity;
+use crate::state::Refusal;
+use crate::sync::identity::Fingerprint;
 use crate::sync::message::{Hello, SHARING};
 use crate::sync::session::Control;
-use crate::sync::status::{LinkState, PeerClock};
+use crate::sync::status::{LinkState, PeerClock, SyncStatus, Traffic};
 use crate::sync::table::{Harvest, Table, Taken};
 use crate::sync::task::{Settings, SyncEvent, SyncHandle, clock, spawn};
-use crate::view::SyncView;
+use crate::tasks::Mastership;
 use dataplane::worker::Dataplane;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -58,20 +61,37 @@ struct Inner {
     taken: Arc<Taken>,
 }
 
+/// How the link to the other director stands, in its own words.
+#[derive(Debug)]
+pub struct LinkReport {
+    /// The configured peer.
+    pub peer: Option<Peer>,
+    /// Why the link cannot even begin.
+    pub trouble: Option<String>,
+    /// The link's status, its traffic and this node's key, when there is a link.
+    pub link: Option<(SyncStatus, Arc<Traffic>, Fingerprint)>,
+    /// What was taken in from the peer.
+    pub taken: Arc<Taken>,
+    /// Whether this node does not preempt because it has not caught up.
+    pub waiting: bool,
+    /// When the report was made.
+    pub now: Instant,
+}
+
 impl Replication {
     /// How the link stands.
-    pub fn view(&self) -> SyncView {
+    pub fn report(&self) -> LinkReport {
         let inner = self.inner();
         let link =
             inner.link.as_ref().map(|link| (link.status(), link.traffic(), link.fingerprint()));
-        SyncView::of(
-            inner.peer.as_ref(),
-            inner.trouble.as_deref(),
+        LinkReport {
+            peer: inner.peer.clone(),
+            trouble: inner.trouble.clone(),
             link,
-            &inner.taken,
-            inner.waiting,
-            clock(),
-        )
+            taken: Arc::clone(&inner.taken),
+            waiting: inner.waiting,
+            now: clock(),
+        }
     }
 
     /// VRRP instances for which the peer uses the other kind of MAC, as it told last.
@@ -127,14 +147,14 @@ impl Replication {
     }
 
     /// Tells the peer something, if the link is up. `false` when there was no room for it.
-    pub(super) fn say(&self, control: Control) -> bool {
+    pub(crate) fn say(&self, control: Control) -> bool {
         let link = self.inner().link.clone();
         // Without a link there is nobody to tell; a new one begins with everything.
         link.filter(|link| link.is_up()).is_none_or(|link| link.say(control))
     }
 
     /// Whether nothing of the peer's configuration is under way to this node.
-    pub(super) fn set_settled(&self, settled: bool) {
+    pub(crate) fn set_settled(&self, settled: bool) {
         self.inner().settled = settled;
     }
 
@@ -144,7 +164,7 @@ impl Replication {
 }
 
 /// What the task works with.
-pub(super) struct Parts {
+pub(crate) struct Parts {
     pub replication: Replication,
     pub mastership: Mastership,
     pub dataplane: Arc<Dataplane>,
@@ -157,7 +177,7 @@ pub(super) struct Parts {
 }
 
 /// Follows the document until the engine ends.
-pub(super) async fn run(parts: Parts) {
+pub(crate) async fn run(parts: Parts) {
     let (told, mut heard) = mpsc::channel(EVENTS);
     let arbiter = Arbiter::new(parts.mastership.clone(), clock());
     let mut task = Task {

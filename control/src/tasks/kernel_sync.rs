@@ -1,13 +1,14 @@
 //! The kernel's connection sync, as `ipvsadm --start-daemon` asks for it: which daemons run follows the
 //! engine, a master tells this director's connections, a backup takes in another one's.
 
-use super::Message;
-use crate::events::{Event, Severity};
+use crate::events::Event;
+use crate::inbox::Message;
 use crate::ipvs::{Daemon, DaemonRole};
 use crate::ipvs_sync::Record;
 use crate::ipvs_sync::codec::Version;
 use crate::ipvs_sync::table::{Walk, told};
 use crate::ipvs_sync::task::{Backup, Master, Settings, start_backup, start_master};
+use crate::record::Severity;
 use dataplane::worker::Dataplane;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -32,7 +33,7 @@ struct Running {
 }
 
 /// Follows the engine until it ends.
-pub(super) async fn run(
+pub(crate) async fn run(
     dataplane: Arc<Dataplane>,
     mut wanted: watch::Receiver<Vec<Daemon>>,
     inbox: mpsc::Sender<Message>,

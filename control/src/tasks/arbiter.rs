@@ -1,17 +1,17 @@
 //! What arbitration lives by: the own and the peer's roles, the witnesses' answers; and what follows
 //! from it: standing down, fencing.
 
-use super::Mastership;
 use super::arbitration::{Arbitration, Facts, Own};
 use super::fencing::{self, Fencing};
 use super::mac_kinds::MacKinds;
-use crate::events::Severity;
 use crate::fence;
 use crate::health::fsm::Depth;
 use crate::health::outcome::Verdict;
 use crate::health::probe::{Probe, Target};
 use crate::model::{self, Peer, PingProbe};
+use crate::record::Severity;
 use crate::sync::message::Role;
+use crate::tasks::Mastership;
 use crate::vrrp::fsm::{Reason, State};
 use crate::vrrp::status::InstanceStatus;
 use std::collections::BTreeSet;
@@ -32,10 +32,10 @@ const SILENT: Duration = Duration::from_millis(2500);
 const FENCE_PAUSE: Duration = Duration::from_secs(120);
 
 /// What is for the record.
-pub(super) type Word = (Severity, String);
+pub(crate) type Word = (Severity, String);
 
 /// Decides whether this node may be master, and sees to it.
-pub(super) struct Arbiter {
+pub(crate) struct Arbiter {
     mastership: Mastership,
     judge: Arbitration,
     standing_down: Option<String>,

@@ -1,15 +1,16 @@
 //! Between the engine and the alerts: what was recorded is told to the receivers that want it.
 
-use super::Message;
 use crate::alert::{Alerts, Happening};
-use crate::events::{Event, Kind, Record, Severity};
+use crate::events::Event;
+use crate::inbox::Message;
 use crate::model::{AlertEvent, Document};
+use crate::record::{Kind, Record, Severity};
 use std::sync::Arc;
 use tokio::sync::{broadcast, mpsc, watch};
 
 /// Follows the document and what happens until the engine ends. `host` is this director's name where
 /// the document gives none.
-pub(super) async fn run(
+pub(crate) async fn run(
     host: String,
     mut document: watch::Receiver<Arc<Document>>,
     mut records: broadcast::Receiver<Arc<Record>>,

@@ -1,8 +1,8 @@
 //! What two paired directors share, as this one sees it.
 
-use super::Drain;
 use crate::compile::RealKey;
 use crate::model::Document;
+use crate::state::Drain;
 use crate::sync::lineage::{Change, ChangeId, Lineage};
 use crate::sync::revisions::Revisions;
 use serde::{Deserialize, Serialize};
@@ -39,9 +39,9 @@ pub struct Sharing {
     /// This director's name, where the document gives none.
     pub host: String,
     /// Of the changes made in this run.
-    pub(super) writer: u64,
+    writer: u64,
     /// How many there were.
-    pub(super) number: u64,
+    number: u64,
 }
 
 /// An operator's last order about a real server, as the store keeps it.

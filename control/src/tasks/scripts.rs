@@ -8,14 +8,14 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 /// A script changed its mind.
-pub(super) struct Verdict {
+pub(crate) struct Verdict {
     pub script: String,
     pub good: bool,
     pub why: String,
 }
 
 /// Runs every script until `tasks` is dropped.
-pub(super) fn watch(scripts: &[TrackScript], verdicts: &Sender<Verdict>, tasks: &mut JoinSet<()>) {
+pub(crate) fn watch(scripts: &[TrackScript], verdicts: &Sender<Verdict>, tasks: &mut JoinSet<()>) {
     for script in scripts {
         tasks.spawn(repeat(script.clone(), verdicts.clone()));
     }

@@ -4,13 +4,13 @@
 //! another MAC at each failover then, and where the virtual one is refused only one director can serve.
 
 use super::arbitration::Own;
-use crate::events::Severity;
+use crate::record::Severity;
 use crate::sync::message::Role;
 use std::collections::BTreeSet;
 
 /// The instances for which the peer uses the other kind, as it told last.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub(super) struct MacKinds {
+pub(crate) struct MacKinds {
     different: BTreeSet<String>,
 }
 

@@ -1,11 +1,12 @@
 //! Between the engine and VRRP: which instances run follows the running document, what they become
 //! are events, and what they track is told to them.
 
-use super::Message;
 use super::scripts::{self, Verdict};
 use crate::compile::{instances, script_thing, service_thing};
-use crate::events::{Event, Severity};
+use crate::events::Event;
+use crate::inbox::Message;
 use crate::model::{Document, Tracked};
+use crate::record::Severity;
 use crate::vrrp::foreign::{Finding, ForeignClusters};
 use crate::vrrp::instance::Instance;
 use crate::vrrp::status::{Change, InstanceStatus};
@@ -111,7 +112,7 @@ impl Mastership {
 }
 
 /// Follows the document until the engine ends.
-pub(super) async fn run(
+pub(crate) async fn run(
     mastership: Mastership,
     mut document: watch::Receiver<Arc<Document>>,
     mut below_quorum: watch::Receiver<BTreeSet<String>>,

@@ -1,9 +1,10 @@
 //! Between the engine and the sorry pages: they follow the running document and the host's addresses.
 
-use super::Message;
-use crate::events::{Event, Severity};
+use crate::events::Event;
 use crate::host::{HostState, Watch};
+use crate::inbox::Message;
 use crate::model::Document;
+use crate::record::Severity;
 use crate::sorry_page::SorryPages;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 
 /// Follows the document until the engine ends.
-pub(super) async fn run(
+pub(crate) async fn run(
     mut document: watch::Receiver<Arc<Document>>,
     mut host: Watch,
     inbox: mpsc::Sender<Message>,

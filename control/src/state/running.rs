@@ -1,9 +1,9 @@
 //! The running director as `ipvsadm` sees it.
 
-use super::State;
-use crate::events::Packets;
 use crate::ipvs::{ConnectionPage, Counters, Running, RunningReal};
 use crate::model::{Service, VirtualAddress};
+use crate::state::Packets;
+use crate::state::State;
 use dataplane::packet_path::counters::Traffic;
 use std::net::SocketAddr;
 

@@ -1,13 +1,14 @@
 //! Between the packet path's counters and the checks: a server that refuses connections is checked
 //! at once, passive checks get their numbers, and setups that only clients suffer from are found.
 
-use super::Message;
 use crate::compile::RealKey;
-use crate::events::{Event, Flaw};
+use crate::events::Event;
 use crate::health::evidence::{Counts, Evidence, Finding, Replies};
 use crate::health::passive::Tally;
 use crate::health::task::Checker;
+use crate::inbox::Message;
 use crate::model::VirtualAddress;
+use crate::state::Flaw;
 use dataplane::table::{Family, Method, Protocol, RealId, ServiceKey, ServiceTable};
 use dataplane::worker::Dataplane;
 use std::collections::BTreeMap;
@@ -33,7 +34,7 @@ struct Watched {
 }
 
 /// Watches until the engine ends.
-pub(super) async fn run(dataplane: Arc<Dataplane>, checker: Checker, inbox: mpsc::Sender<Message>) {
+pub(crate) async fn run(dataplane: Arc<Dataplane>, checker: Checker, inbox: mpsc::Sender<Message>) {
     let mut watched: BTreeMap<RealKey, Watched> = BTreeMap::new();
     let mut table: Arc<ServiceTable> = Arc::default();
     let mut looks = tokio::time::interval(LOOK);

@@ -1,10 +1,12 @@
 //! Between the engine and the clocks: which are compared follows the running document, and what is
 //! found becomes events.
 
-use super::{Message, Replication};
 use crate::compile::RealKey;
-use crate::events::{Event, Kind};
+use crate::events::Event;
+use crate::inbox::Message;
 use crate::model::Document;
+use crate::record::Kind;
+use crate::tasks::Replication;
 use crate::time::{Clock, Notice, TimeKeeper};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,7 +17,7 @@ use tokio::sync::{mpsc, watch};
 const PEER_EVERY: Duration = Duration::from_secs(2);
 
 /// Follows the document until the engine ends.
-pub(super) async fn run(
+pub(crate) async fn run(
     keeper: TimeKeeper,
     replication: Replication,
     mut notices: mpsc::Receiver<Notice>,

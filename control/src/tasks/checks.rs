@@ -1,17 +1,18 @@
 //! Between the engine and the health checks: which checks run follows the running document, and what
 //! they find becomes events.
 
-use super::Message;
 use crate::compile::RealKey;
-use crate::events::{Event, Kind, Severity};
+use crate::events::Event;
 use crate::health::probe::Target;
 use crate::health::task::{Checker, News, Report};
 use crate::health::{CheckSpec, Health};
 use crate::host::Watch;
 use crate::host::probe_routes::{ProbeRoutes, Way};
+use crate::inbox::Message;
 use crate::model::{
     Check, CheckPath, ClientAddress, Document, Method, Real, Service, VirtualAddress,
 };
+use crate::record::{Kind, Severity};
 use crate::time::TimeKeeper;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -19,7 +20,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 
 /// Follows the document until the engine ends.
-pub(super) async fn run(
+pub(crate) async fn run(
     checker: Checker,
     clocks: TimeKeeper,
     mut news: mpsc::Receiver<News>,
@@ -164,5 +165,5 @@ fn event(real: RealKey, report: Report) -> Option<Event> {
 }
 
 fn date(seconds: i64) -> String {
-    crate::view::moment(u64::try_from(seconds).unwrap_or(0).saturating_mul(1000))
+    crate::date::moment(u64::try_from(seconds).unwrap_or(0).saturating_mul(1000))
 }
