@@ -220,7 +220,7 @@ impl Seen {
             routes.push(route(address, port, reals.contains(&address)));
             neighbours.insert((port, address), mac);
         }
-        Hops::new(ports, routes, neighbours, HashMap::new(), 1)
+        Hops::new(ports, routes, neighbours, [], None, 1)
     }
 }
 

@@ -134,6 +134,6 @@ fn hops(real_mac: Mac) -> Hops {
     let routes = inside.into_iter().map(route).collect();
     let neighbours: HashMap<_, _> =
         families.iter().map(|(family, _)| ((INSIDE, real(*family)), real_mac)).collect();
-    let local = families.iter().map(|(family, _)| (own(*family), Some(INSIDE))).collect();
-    Hops::new(ports, routes, neighbours, local, 1)
+    let local = families.iter().map(|(family, _)| own(*family));
+    Hops::new(ports, routes, neighbours, local, None, 1)
 }

@@ -43,16 +43,9 @@ pub fn hops(
             neighbours.insert((*port, *address), neighbour.mac);
         }
     }
-    let local = host
-        .addresses
-        .iter()
-        .map(|address| (address.prefix.address, ports.get(&address.link).copied()))
-        .collect();
-    let hops = Hops::new(infos, routes, neighbours, local, generation);
-    match stack {
-        Some(stack) => hops.with_host_link(stack.link()),
-        None => hops,
-    }
+    let local = host.addresses.iter().map(|address| address.prefix.address);
+    let link = stack.map(Stack::link);
+    Hops::new(infos, routes, neighbours, local, link, generation)
 }
 
 fn port_info(host: &HostState, index: u32) -> Option<PortInfo> {
@@ -149,14 +142,14 @@ mod tests {
     fn next_hops_follow_the_host_s_routes() {
         let heard = [((PortId(1), ip("10.0.0.7")), [9; 6])].into();
         let hops = hops(&host(), &ports(), &heard, None, 7);
-        let via_router = hops.resolve(&ip("8.8.8.8")).expect("default route");
+        let via_router = hops.resolve(ip("8.8.8.8")).expect("default route");
         assert_eq!((via_router.port, via_router.mac()), (PortId(0), MAC));
         assert_eq!(via_router.source_mac(), [2, 0, 0, 0, 1, 2]);
-        assert_eq!(hops.resolve(&ip("10.0.0.7")).map(|hop| hop.mac()), Ok([9; 6]));
+        assert_eq!(hops.resolve(ip("10.0.0.7")).map(|hop| hop.mac()), Ok([9; 6]));
         let unresolved = NoHop::Unresolved { port: PortId(1), neighbour: ip("10.0.0.8") };
-        assert_eq!(hops.resolve(&ip("10.0.0.8")), Err(unresolved));
-        assert_eq!(hops.resolve(&ip("198.51.100.9")), Err(NoHop::NotAttached));
-        assert_eq!(hops.resolve(&ip("203.0.113.9")), Err(NoHop::NotAttached), "refusing route");
+        assert_eq!(hops.resolve(ip("10.0.0.8")), Err(unresolved));
+        assert_eq!(hops.resolve(ip("198.51.100.9")), Err(NoHop::NotAttached));
+        assert_eq!(hops.resolve(ip("203.0.113.9")), Err(NoHop::NotAttached), "refusing route");
         assert_eq!(hops.generation, 7);
     }
 
@@ -182,7 +175,7 @@ mod tests {
     fn the_kernel_s_neighbour_wins_over_one_that_was_heard() {
         let heard = [((PortId(0), ip("192.0.2.254")), [9; 6])].into();
         let hops = hops(&host(), &ports(), &heard, None, 1);
-        assert_eq!(hops.resolve(&ip("8.8.8.8")).map(|hop| hop.mac()), Ok(MAC));
+        assert_eq!(hops.resolve(ip("8.8.8.8")).map(|hop| hop.mac()), Ok(MAC));
     }
 
     #[test]
@@ -200,11 +193,11 @@ mod tests {
         let ports = [(2, PortId(1)), (9, PortId(0))].into();
         let stack = Stack { port: PortId(0), index: 9, mac: [2, 0, 0, 0, 1, 9] };
         let hops = hops(&host, &ports, &BTreeMap::new(), Some(&stack), 1);
-        let hop = hops.resolve(&ip("10.0.0.1")).expect("the host's own");
+        let hop = hops.resolve(ip("10.0.0.1")).expect("the host's own");
         assert_eq!((hop.port, hop.mac()), (PortId(0), stack.mac));
         let source = hops.source_for(&ip("10.0.0.1"));
         assert!(source.is_some_and(|source| stack.link().sources.contains(&source)));
-        let vip = hops.resolve(&ip("203.0.113.10"));
+        let vip = hops.resolve(ip("203.0.113.10"));
         assert_eq!(vip, Err(NoHop::NotAttached), "no way back into the link");
     }
 
@@ -214,6 +207,6 @@ mod tests {
         host.links.remove(&2);
         let hops = hops(&host, &ports(), &BTreeMap::new(), None, 1);
         assert!(hops.port(PortId(0)).is_none());
-        assert_eq!(hops.resolve(&ip("8.8.8.8")), Err(NoHop::NotAttached));
+        assert_eq!(hops.resolve(ip("8.8.8.8")), Err(NoHop::NotAttached));
     }
 }

@@ -92,5 +92,5 @@ pub fn hops() -> Hops {
             neighbours.insert((INSIDE, real_address(v6, number)), [2, 1, 1, 1, 1, number as u8]);
         }
     }
-    Hops::new(vec![Some(port(1)), Some(port(2))], routes, neighbours, HashMap::new(), 1)
+    Hops::new(vec![Some(port(1)), Some(port(2))], routes, neighbours, [], None, 1)
 }

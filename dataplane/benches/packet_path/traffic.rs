@@ -24,7 +24,7 @@ pub struct Traffic {
 }
 
 const CLIENT4: u32 = 0xc633_0000;
-/// Ports of one client address.
+/// Ports that clients use.
 const PORTS: u32 = 32_000;
 
 impl Traffic {
@@ -69,12 +69,12 @@ impl Traffic {
         self.from == From::Client
     }
 
-    /// Writes the frame of connection `number`.
+    /// Writes the frame of connection `number`. Each connection has a client address of its own.
     #[inline]
     pub fn write(&self, number: u32, buffer: &mut [u8]) {
         let Some(frame) = buffer.first_chunk_mut::<64>() else { return };
         *frame = self.template;
-        let (client, port) = (number / PORTS, 1024 + (number % PORTS) as u16);
+        let (client, port) = (number, 1024 + (number % PORTS) as u16);
         let base = if self.v6 { 0 } else { CLIENT4 };
         frame[self.client_end - 4..self.client_end].copy_from_slice(&(base + client).to_be_bytes());
         frame[self.client_port..self.client_port + 2].copy_from_slice(&port.to_be_bytes());

@@ -236,7 +236,7 @@ impl Explanation {
         let target = SocketAddr::new(real.address, port);
         self.real = Some(target);
         self.say("method", self.method(view, question, real, target));
-        match view.hops.resolve(&real.address) {
+        match view.hops.resolve(real.address) {
             Ok(hop) => {
                 let name = view.hops.port(hop.port).map_or("?", |port| port.name.as_str());
                 let path = view.director.reals().path_limit(real.id, hop.mtu);

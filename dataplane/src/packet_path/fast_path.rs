@@ -17,7 +17,7 @@ use super::parse::{Fragment, Packet};
 use super::states;
 use super::{Address, Frame, PacketPath, Verdict, View, tuple};
 use crate::frame::{Offload, Segmentation};
-use crate::table::{Method, PortId};
+use crate::table::{Method, Near, PortId};
 use crate::tick::Ticks;
 use crate::wire::ip::{self, v4, v6};
 use crate::wire::transport::{SOURCE_PORT, tcp, udp};
@@ -283,10 +283,10 @@ impl PacketPath {
         sights: &[Sight],
         verdicts: &mut [Verdict],
     ) -> usize {
-        let mut judged = 0;
+        let (mut judged, mut near) = (0, Near::default());
         for ((frame, sight), verdict) in frames.iter_mut().zip(sights).zip(verdicts) {
             let port = if REPLY {
-                self.fast_reply_packet::<V6, PROTOCOL, VIA>(view, frame, sight)
+                self.fast_reply_packet::<V6, PROTOCOL, VIA>(view, frame, sight, &mut near)
             } else {
                 self.fast_client_packet::<V6, PROTOCOL, VIA>(view, frame, sight)
             };
@@ -406,11 +406,12 @@ impl PacketPath {
 
     /// The life of an ordinary packet from a real server, top to bottom.
     #[inline(always)]
-    fn fast_reply_packet<const V6: bool, const PROTOCOL: u8, const VIA: u8>(
+    fn fast_reply_packet<'a, const V6: bool, const PROTOCOL: u8, const VIA: u8>(
         &mut self,
-        view: &View<'_>,
+        view: &View<'a>,
         frame: &mut Frame<'_>,
         sight: &Sight,
+        near: &mut Near<'a>,
     ) -> Option<PortId> {
         let connections = view.director.connections();
         let entry = sight.entry::<V6, PROTOCOL>(connections, Direction::Reply)?;
@@ -428,21 +429,21 @@ impl PacketPath {
         if !mere {
             return None;
         }
-        self.fast_send_to_client::<VIA>(view, (bytes, offload), packet, entry)
+        self.fast_send_to_client::<VIA>(view, (bytes, offload), packet, (entry, near))
     }
 
     /// Sends an ordinary packet of a known connection to its client.
     #[inline(always)]
-    fn fast_send_to_client<const VIA: u8>(
+    fn fast_send_to_client<'a, const VIA: u8>(
         &mut self,
-        view: &View<'_>,
+        view: &View<'a>,
         (bytes, offload): (&mut [u8], &Offload),
         mut packet: Packet,
-        entry: &Entry,
+        (entry, near): (&Entry, &mut Near<'a>),
     ) -> Option<PortId> {
         let [client_port, virtual_port, ..] = entry.ports();
         let client = if VIA == FULL_NAT { entry.client() } else { packet.destination };
-        let hop = self.hop_cache.get(view.hops, client).filter(|hop| hop.vlan.is_none())?;
+        let hop = view.hops.known(client, near)?;
         let timeout = timeout(view, packet.protocol);
         if !passes(bytes, &packet, offload, hop.mtu) || !entry.renew(view.now, timeout, 0) {
             return None;

@@ -326,7 +326,7 @@ impl PacketPath {
         {
             return;
         }
-        let Ok(hop) = view.hops.resolve(&inner.source.ip()) else { return };
+        let Ok(hop) = view.hops.resolve(inner.source) else { return };
         let (protocol, error) = if is_v4 {
             let needed = icmp::v4::FRAGMENTATION_NEEDED;
             (ip::ICMP, (icmp::v4::UNREACHABLE, needed, u32::from(mtu)))

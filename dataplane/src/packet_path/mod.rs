@@ -4,7 +4,6 @@
 //! a packet's life, and [`fast_path`] the same life with everything unusual left out. Nothing here
 //! does I/O, reads a clock or, for packets of known connections, takes a lock or allocates.
 
-pub mod address;
 pub mod adopt;
 pub mod answer;
 mod client_address;
@@ -35,7 +34,7 @@ pub mod verdict;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use address::Address;
+pub use crate::table::Address;
 pub use adopt::Adopter;
 pub use director::{Capacity, Director, Notice};
 pub use open::{POOL_PORTS, RESERVED_PORTS};
@@ -49,7 +48,7 @@ use arrayvec::ArrayVec;
 use connections::{Direction, Owned, Sweeper, Tuple};
 use counters::{Counters, bump};
 use fast_path::Sight;
-use next_hop::{HopCache, Waiting};
+use next_hop::Waiting;
 use outbox::Outbox;
 use parse::{Fragment, Packet, Parsed};
 use std::sync::Arc;
@@ -78,7 +77,6 @@ pub struct PacketPath {
     counters: Arc<Counters>,
     owned: Owned,
     sweeper: Sweeper,
-    hop_cache: HopCache,
     waiting: Waiting,
     error_budget: icmp_error::PerSecond,
     claims: icmp_error::PerSecond,
@@ -101,7 +99,6 @@ impl PacketPath {
             director,
             owned,
             sweeper: Sweeper::between_batches(),
-            hop_cache: HopCache::default(),
             waiting: Waiting::default(),
             error_budget: icmp_error::PerSecond::default(),
             claims: icmp_error::PerSecond::default(),

@@ -9,61 +9,9 @@ use super::connections::Meta;
 use super::outbox::OwnFrame;
 use super::{Address, DropReason, Frame, PacketPath, Verdict, View};
 use crate::packet_path::Notice;
-use crate::table::{Hop, Hops, NoHop, PortId, Real};
+use crate::table::{Hop, NoHop, PortId, Real};
 use crate::tick::{PER_SECOND, Tick, Ticks};
 use std::net::IpAddr;
-
-/// Recently used next hops of clients, by address. Direct-mapped; a collision costs a lookup in the
-/// routes, nothing else.
-#[derive(Debug)]
-pub(super) struct HopCache {
-    places: Box<[Option<(Address, Hop)>; CACHED]>,
-    generation: u64,
-}
-
-const CACHED: usize = 1024;
-
-impl Default for HopCache {
-    fn default() -> Self {
-        Self { places: Box::new([None; CACHED]), generation: 0 }
-    }
-}
-
-impl HopCache {
-    #[inline]
-    fn place(address: Address) -> usize {
-        let folded = (address.0 >> 64) as u64 ^ address.0 as u64;
-        (folded.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 54) as usize % CACHED
-    }
-
-    /// The hop towards an address that was resolved not long ago.
-    #[inline(always)]
-    pub fn get(&self, hops: &Hops, address: Address) -> Option<&Hop> {
-        match &self.places[Self::place(address)] {
-            Some((cached, hop)) if *cached == address && self.generation == hops.generation => {
-                Some(hop)
-            }
-            Some(_) | None => None,
-        }
-    }
-
-    #[inline]
-    fn resolve(&mut self, view: View<'_>, address: Address) -> Result<Hop, NoHop> {
-        if self.generation != view.hops.generation {
-            self.places.fill(None);
-            self.generation = view.hops.generation;
-        }
-        let place = &mut self.places[Self::place(address)];
-        if let Some((cached, hop)) = place
-            && *cached == address
-        {
-            return Ok(*hop);
-        }
-        let hop = view.hops.resolve(&address.ip())?;
-        *place = Some((address, hop));
-        Ok(hop)
-    }
-}
 
 /// Frames kept back at most while their next hops are asked for; further ones are dropped.
 const MOST_WAITING: usize = 256;
@@ -101,7 +49,7 @@ impl PacketPath {
     ) -> Result<Option<Hop>, DropReason> {
         match view.hops.for_real(real.id) {
             Some(hop) => Ok(Some(*hop)),
-            None => match view.hops.resolve(&real.address) {
+            None => match view.hops.resolve(real.address) {
                 Ok(hop) => Ok(Some(hop)),
                 Err(missing) => self.without_hop(view, missing, frame),
             },
@@ -123,7 +71,7 @@ impl PacketPath {
         {
             return Ok(Some(Hop::new(port, mac, info.mac, info.mtu)));
         }
-        match self.hop_cache.resolve(view, client) {
+        match view.hops.resolve(client) {
             Ok(hop) => Ok(Some(hop)),
             Err(missing) => self.without_hop(view, missing, frame),
         }

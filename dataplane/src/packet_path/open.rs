@@ -187,10 +187,8 @@ impl PacketPath {
         if client == real.address || hops.is_local(&client) || hops.is_local(&real.address) {
             return true;
         }
-        let on_link =
-            |address| hops.route(address).filter(|r| r.via.is_none()).and_then(|r| r.port);
-        let real_link = on_link(&real.address);
-        real_link.is_some() && real_link == on_link(&client)
+        let real_link = hops.link_of(&real.address);
+        real_link.is_some() && real_link == hops.link_of(&client)
     }
 
     /// Stores a connection under the first free source address and port.

@@ -3,8 +3,8 @@
 //! What comes out is offsets and numbers, not borrowed views, so that the rewriting stages can hold
 //! the frame mutably. No input makes it panic.
 
-use super::address::Address;
 use super::verdict::DropReason;
+use crate::table::Address;
 use crate::table::Vlan;
 use crate::wire::ip::{v4, v6};
 use crate::wire::transport::{DESTINATION_PORT, SOURCE_PORT, sctp, tcp, udp};

@@ -1,10 +1,10 @@
 //! What changes about real servers while packets flow: how many connections each has, and whether
 //! it has too many. Shared by all workers, indexed by [`RealId`].
 
-use super::address::Address;
 use super::schedule;
 use super::schedule::threshold::Thresholds;
 use super::schedule::{Changes, Loads};
+use crate::table::Address;
 use crate::table::{Mac, PortId, Real, RealId};
 use crate::tick::{Tick, Ticks};
 use std::collections::BTreeMap;

@@ -1,8 +1,10 @@
 //! Where a packet goes next: the host's interfaces, routes and neighbours, as control last saw them.
 
-use super::{Mac, PortId, Prefix, RealId};
+use super::ranges::{Ranges, Span};
+use super::{Address, Mac, PortId, Prefix, RealId};
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// An 802.1Q tag: VLAN id 1..=4094.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -122,14 +124,49 @@ pub fn source_among<'a>(
         .map(|own| own.address)
 }
 
+/// What routes lead to: many routes share one way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Way {
+    via: Option<IpAddr>,
+    port: Option<PortId>,
+    source: Option<IpAddr>,
+    next: Next,
+}
+
+/// The next hop of a way, as far as it is the same for all destinations.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Next {
+    /// All go to one neighbour.
+    Hop(Hop),
+    /// Each destination is a neighbour itself.
+    OnLink {
+        port: PortId,
+        mac: Mac,
+        mtu: u16,
+    },
+    Missing(NoHop),
+}
+
+/// The last next hop that was found, and the destinations that share it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Near<'a>(Option<(Span, &'a Hop)>);
+
+/// The numbers in [`Hops::ranges`] that stand for no route; those of routes follow.
+const NO_ROUTE: u32 = 0;
+const LOCAL: u32 = 1;
+
 /// The host's interfaces, routes and neighbours. Immutable; published whole.
+///
+/// Routes are resolved down to Ethernet when this is built, so that finding the next hop of a packet
+/// is one search in [`Ranges`], and one more in the neighbours if its destination is on a link.
 #[derive(Clone, Debug, Default)]
 pub struct Hops {
     ports: Vec<Option<PortInfo>>,
-    /// Longest prefix first, then lowest metric.
-    routes: Vec<Route>,
-    neighbours: HashMap<(PortId, IpAddr), Mac>,
-    local: HashMap<IpAddr, Option<PortId>>,
+    /// Indexes `ways`.
+    ranges: Arc<Ranges>,
+    ways: Arc<[Way]>,
+    /// Of destinations on a link.
+    on_link: Arc<HashMap<Address, Hop, foldhash::fast::RandomState>>,
     reals: Vec<Option<Hop>>,
     /// Where tunnels to real servers start.
     sources: Vec<Option<IpAddr>>,
@@ -139,33 +176,37 @@ pub struct Hops {
 }
 
 impl Hops {
-    /// Builds the snapshot. `ports` is indexed by [`PortId`]; `local` are all the host's own
-    /// addresses, with the attached port that carries each.
+    /// Builds the snapshot. `ports` is indexed by [`PortId`]; `local` are the host's own addresses,
+    /// which `host` leads to; without it nothing does.
     pub fn new(
         ports: Vec<Option<PortInfo>>,
         mut routes: Vec<Route>,
         neighbours: HashMap<(PortId, IpAddr), Mac>,
-        local: HashMap<IpAddr, Option<PortId>>,
+        local: impl IntoIterator<Item = IpAddr>,
+        host: Option<HostLink>,
         generation: u64,
     ) -> Self {
-        routes.sort_by_key(|route| route_rank(&route.prefix, route.metric));
-        Self {
-            ports,
-            routes,
-            neighbours,
-            local,
-            reals: Vec::new(),
-            sources: Vec::new(),
-            host: None,
-            generation,
+        let mut hops = Self { ports, host, generation, ..Self::default() };
+        // Of routes with the same prefix the one of lowest metric comes first and counts.
+        routes.sort_by_key(|route| route.metric);
+        let mut ways = vec![Way::closed(NoHop::NoRoute), hops.to_host()];
+        let mut numbers: HashMap<_, u32> = HashMap::new();
+        let local = local.into_iter().map(|address| (Prefix::host(address), LOCAL));
+        let mut entries: Vec<(Prefix, u32)> = local.collect();
+        for route in routes {
+            let Route { via, port, source, mtu, .. } = route;
+            let number = *numbers.entry((via, port, source, mtu)).or_insert_with(|| {
+                let next = hops.next_of(&route, &neighbours).unwrap_or_else(Next::Missing);
+                ways.push(Way { via, port, source, next });
+                ways.len() as u32 - 1
+            });
+            entries.push((route.prefix, number));
         }
-    }
-
-    /// With a link to the host's own stack, by which all local addresses are reached.
-    #[must_use]
-    pub fn with_host_link(mut self, link: HostLink) -> Self {
-        self.host = Some(link);
-        self
+        hops.ranges = Arc::new(Ranges::new(entries));
+        hops.ways = ways.into();
+        let on_link = neighbours.iter().filter_map(|(key, mac)| hops.on_link_hop(key, *mac));
+        hops.on_link = Arc::new(on_link.collect());
+        hops
     }
 
     /// The link to the host's own stack, if there is one.
@@ -183,7 +224,7 @@ impl Hops {
                 resolved.resize(index + 1, None);
                 sources.resize(index + 1, None);
             }
-            resolved[index] = self.resolve(address).ok();
+            resolved[index] = self.resolve(*address).ok();
             sources[index] = self.source_for(address);
         }
         self.reals = resolved;
@@ -202,33 +243,96 @@ impl Hops {
         *self.sources.get(id.0 as usize)?
     }
 
-    /// The route that the host would take. Linear in the number of routes of the host.
-    pub fn route(&self, destination: &IpAddr) -> Option<&Route> {
-        self.routes.iter().find(|route| route.prefix.contains(destination))
-    }
-
     /// The next hop towards any address.
     ///
     /// # Errors
     /// Says whether a route, an attached interface or the neighbour's address is missing.
-    pub fn resolve(&self, destination: &IpAddr) -> Result<Hop, NoHop> {
-        if self.is_local(destination) {
-            return self.to_host().ok_or(NoHop::NotAttached);
+    pub fn resolve(&self, destination: impl Into<Address>) -> Result<Hop, NoHop> {
+        let destination = destination.into();
+        if let Some(hop) = self.look_up(destination, &mut Near::default()) {
+            return Ok(*hop);
         }
-        let route = self.route(destination).ok_or(NoHop::NoRoute)?;
-        let port = route.port.ok_or(NoHop::NotAttached)?;
-        let info = self.port(port).ok_or(NoHop::NotAttached)?;
-        let neighbour = route.via.unwrap_or(*destination);
-        let mac =
-            self.neighbours.get(&(port, neighbour)).ok_or(NoHop::Unresolved { port, neighbour })?;
-        let mtu = if route.mtu == 0 { info.mtu } else { route.mtu.min(info.mtu) };
-        Ok(Hop::new(port, *mac, info.mac, mtu))
+        match self.ways.get(self.ranges.number(destination) as usize).map(|way| way.next) {
+            Some(Next::Hop(hop)) => Ok(hop),
+            Some(Next::OnLink { port, .. }) => {
+                Err(NoHop::Unresolved { port, neighbour: destination.ip() })
+            }
+            Some(Next::Missing(missing)) => Err(missing),
+            None => Err(NoHop::NoRoute),
+        }
     }
 
-    fn to_host(&self) -> Option<Hop> {
-        let link = self.host.as_ref()?;
-        let info = self.port(link.port)?;
-        Some(Hop::new(link.port, link.host_mac, info.mac, info.mtu))
+    /// The next hop towards any address, if there is one. `near` remembers the last one found, which
+    /// is most often the next one's, too.
+    #[inline(always)]
+    pub fn known<'a>(&'a self, destination: Address, near: &mut Near<'a>) -> Option<&'a Hop> {
+        match near.0 {
+            Some((span, hop)) if span.contains(destination) => Some(hop),
+            Some(_) | None => self.look_up(destination, near),
+        }
+    }
+
+    #[inline(never)]
+    fn look_up<'a>(&'a self, destination: Address, near: &mut Near<'a>) -> Option<&'a Hop> {
+        let (number, span) = self.ranges.find(destination);
+        match &self.ways.get(number as usize)?.next {
+            Next::Hop(hop) => {
+                near.0 = Some((span, hop));
+                Some(hop)
+            }
+            Next::OnLink { .. } => self.on_link.get(&destination),
+            Next::Missing(_) => None,
+        }
+    }
+
+    fn way(&self, destination: &IpAddr) -> Option<&Way> {
+        match self.ranges.number((*destination).into()) {
+            NO_ROUTE | LOCAL => None,
+            number => self.ways.get(number as usize),
+        }
+    }
+
+    /// The attached interface on whose link an address lives, if it does on any.
+    pub fn link_of(&self, address: &IpAddr) -> Option<PortId> {
+        self.way(address).filter(|way| way.via.is_none())?.port
+    }
+
+    /// The hop of a neighbour that is a destination itself, if its address is routed to its link.
+    fn on_link_hop(&self, (on, address): &(PortId, IpAddr), to: Mac) -> Option<(Address, Hop)> {
+        match self.way(address)?.next {
+            Next::OnLink { port, mac, mtu } if port == *on => {
+                Some(((*address).into(), Hop::new(port, to, mac, mtu)))
+            }
+            Next::OnLink { .. } | Next::Hop(_) | Next::Missing(_) => None,
+        }
+    }
+
+    fn next_of(
+        &self,
+        route: &Route,
+        neighbours: &HashMap<(PortId, IpAddr), Mac>,
+    ) -> Result<Next, NoHop> {
+        let port = route.port.ok_or(NoHop::NotAttached)?;
+        let info = self.port(port).ok_or(NoHop::NotAttached)?;
+        let mtu = if route.mtu == 0 { info.mtu } else { route.mtu.min(info.mtu) };
+        let Some(neighbour) = route.via else {
+            return Ok(Next::OnLink { port, mac: info.mac, mtu });
+        };
+        let mac =
+            neighbours.get(&(port, neighbour)).ok_or(NoHop::Unresolved { port, neighbour })?;
+        Ok(Next::Hop(Hop::new(port, *mac, info.mac, mtu)))
+    }
+
+    fn to_host(&self) -> Way {
+        let link = self.host.as_ref();
+        let found = link.and_then(|link| Some((link, self.port(link.port)?)));
+        match found {
+            None => Way::closed(NoHop::NotAttached),
+            Some((link, info)) => {
+                let hop = Hop::new(link.port, link.host_mac, info.mac, info.mtu);
+                Way { port: Some(link.port), next: Next::Hop(hop), ..Way::closed(NoHop::NoRoute) }
+            }
+        }
     }
 
     /// The address to send from towards `destination`: the host's own on that side, or the
@@ -239,10 +343,10 @@ impl Hops {
             let family = super::Family::of(destination);
             return sources.iter().copied().find(|a| super::Family::of(a) == family);
         }
-        let route = self.route(destination)?;
-        let next = route.via.unwrap_or(*destination);
-        let own = route.port.and_then(|port| self.port(port)).map(|port| &port.addresses);
-        route.source.or_else(|| source_among(own.into_iter().flatten(), destination, &next))
+        let way = self.way(destination)?;
+        let next = way.via.unwrap_or(*destination);
+        let own = way.port.and_then(|port| self.port(port)).map(|port| &port.addresses);
+        way.source.or_else(|| source_among(own.into_iter().flatten(), destination, &next))
     }
 
     /// An attached interface.
@@ -258,13 +362,14 @@ impl Hops {
             .filter_map(|(id, port)| Some((PortId(u16::try_from(id).ok()?), port.as_ref()?)))
     }
 
-    /// All the host's own addresses, in no order.
-    pub fn local_addresses(&self) -> impl Iterator<Item = &IpAddr> {
-        self.local.keys()
-    }
-
     /// Whether the host itself has this address.
     pub fn is_local(&self, address: &IpAddr) -> bool {
-        self.local.contains_key(address)
+        self.ranges.number((*address).into()) == LOCAL
+    }
+}
+
+impl Way {
+    const fn closed(missing: NoHop) -> Self {
+        Self { via: None, port: None, source: None, next: Next::Missing(missing) }
     }
 }

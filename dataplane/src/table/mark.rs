@@ -16,6 +16,11 @@ pub struct Prefix {
 }
 
 impl Prefix {
+    /// The block of one address.
+    pub const fn host(address: IpAddr) -> Self {
+        Self { address, length: if address.is_ipv4() { 32 } else { 128 } }
+    }
+
     /// Whether `address` lies in the block. Families never match each other.
     pub fn contains(&self, address: &IpAddr) -> bool {
         match (self.address, address) {

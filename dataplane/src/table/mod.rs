@@ -4,12 +4,15 @@
 //! whole; a batch of packets sees exactly one generation of each. What changes with every packet
 //! (connection counts, scheduler positions) lives in [`crate::packet_path`], indexed by the ids here.
 
+mod address;
 mod hops;
 mod mark;
+mod ranges;
 mod service;
 mod services;
 
-pub use hops::{Hop, Hops, HostLink, NoHop, PortInfo, Route, Vlan, route_rank, source_among};
+pub use address::Address;
+pub use hops::{Hop, Hops, HostLink, Near, NoHop, PortInfo, Route, Vlan, route_rank, source_among};
 pub use mark::{MarkRule, Prefix};
 pub use service::{
     Availability, ClientAddress, GueChecksum, Method, Persistence, Protocol, Real, RealId,

@@ -21,8 +21,8 @@ pub use page::{ConnectionInfo, Page};
 pub use slots::Owned;
 pub use sweep::Sweeper;
 
-use super::address::Address;
 use super::reals::Reals;
+use crate::table::Address;
 use crate::tick::{Tick, Ticks};
 use changes::Changes;
 use index::Index;

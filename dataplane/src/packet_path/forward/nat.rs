@@ -3,8 +3,8 @@
 //! Full NAT is the same rewrite with both ends changed.
 
 use crate::frame::Frame;
-use crate::packet_path::address::Address;
 use crate::packet_path::parse::{Fragment, Packet};
+use crate::table::Address;
 use crate::wire::checksum::{Delta, crc32c_difference, update};
 use crate::wire::ip::{self, v4, v6};
 use crate::wire::transport::{DESTINATION_PORT, SOURCE_PORT, sctp, tcp, udp};

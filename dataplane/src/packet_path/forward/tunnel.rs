@@ -4,8 +4,8 @@
 //! The outer hop limit and class of service are the inner ones; the outer "don't fragment" follows
 //! the inner, so that path-MTU discovery sees the whole path.
 
-use crate::packet_path::address::Address;
 use crate::packet_path::parse::Packet;
+use crate::table::Address;
 use crate::table::{GueChecksum, Tunnel};
 use crate::wire::checksum::{Sum, pseudo_header};
 use crate::wire::ip::{self, v4, v6};

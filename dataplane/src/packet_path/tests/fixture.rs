@@ -205,6 +205,11 @@ impl Network {
 }
 
 pub fn hops() -> Hops {
+    hops_with(&[], 1)
+}
+
+/// The director's next hops with further neighbours inside.
+pub fn hops_with(known: &[(IpAddr, Mac)], generation: u64) -> Hops {
     let prefix = |text: &str, length| Prefix { address: ip(text), length };
     let port = |name: &str, mac, v4, v6| PortInfo {
         name: name.into(),
@@ -241,9 +246,9 @@ pub fn hops() -> Hops {
             neighbours.insert((INSIDE, real_ip(v6, number)), real_mac(number));
         }
     }
+    neighbours.extend(known.iter().map(|(address, mac)| ((INSIDE, *address), *mac)));
     let local = ["192.0.2.1", "2001:db8:1::1", "10.0.0.1", "2001:db8:2::1"];
-    let local = local.iter().map(|address| (ip(address), None)).collect();
-    Hops::new(ports, routes, neighbours, local, 1)
+    Hops::new(ports, routes, neighbours, local.map(ip), None, generation)
 }
 
 /// Builders of frames, by a library that is not ours.

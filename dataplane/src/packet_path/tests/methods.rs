@@ -217,13 +217,7 @@ fn a_frame_waits_for_an_unknown_neighbour_and_leaves_when_it_is_known() {
     assert_eq!((left.len(), left[0].port), (1, INSIDE), "an ARP request");
     let asked = Notice::NeighbourNeeded { port: INSIDE, address: real_ip(false, 99) };
     assert_eq!(net.notices.try_recv(), Ok(asked));
-    let mut neighbours = std::collections::HashMap::new();
-    neighbours.insert((INSIDE, real_ip(false, 99)), real_mac(99));
-    let known = hops();
-    let ports = known.ports().map(|(_, info)| Some(info.clone())).collect();
-    let routes = ["10.0.0.13", CLIENT4].map(|a| *known.route(&ip(a)).unwrap()).to_vec();
-    let known = Hops::new(ports, routes, neighbours, Default::default(), 2);
-    net.director.publish_hops(known);
+    net.director.publish_hops(hops_with(&[(real_ip(false, 99), real_mac(99))], 2));
     let left = net.pass(1);
     assert_eq!(left.len(), 1);
     assert_eq!(ends(&left[0].bytes), "198.51.100.7:4242 > 10.0.0.99:8080");

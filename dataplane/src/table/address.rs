@@ -1,6 +1,6 @@
 //! One 128-bit form for both families, so that a connection has one shape.
 
-use crate::table::Family;
+use super::Family;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// An IP address; IPv4 as IPv4-mapped IPv6 (`::ffff:a.b.c.d`), which never occurs on a wire.
