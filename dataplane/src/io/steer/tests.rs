@@ -1,5 +1,5 @@
+use super::maps::ENDPOINTS;
 use super::*;
-use crate::io::bpf::Arrival;
 use crate::io::netns::Host;
 use crate::table::{Mac, Prefix, Protocol};
 use proptest::prelude::*;
@@ -7,7 +7,9 @@ use std::net::IpAddr;
 
 pub(in crate::io) mod frames;
 mod live;
+pub(in crate::io) mod runs;
 use frames::{OTHER, OWN, VIRTUAL, frame, rules};
+use runs::{Arrival, run};
 
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
@@ -201,12 +203,15 @@ fn can_be_run(frame: &[u8]) -> bool {
     }
 }
 
+/// All that run at ingress.
+const INGRESS: [&str; 3] = ["viaduct_ingress", "viaduct_ingress2", "viaduct_legacy"];
+
 /// Runs the tap, which must judge so, and returns what it leaves for the program at ingress.
 fn tapped(steering: &Steering, frame: &[u8], interface: u32, judgement: Judgement) -> [u32; 5] {
     // A socket filter's test run takes an Ethernet header away, which the packet socket does not.
     let doubled = [&frame[..12], &[0, 0], frame].concat();
     let arrival = Arrival { interface, ..Arrival::default() };
-    let ran = steering.tap.test_run(ProgramKind::SocketFilter, &doubled, &arrival, 1).unwrap();
+    let ran = run::<SocketFilter>(steering, "viaduct_tap", &doubled, &arrival);
     let taken = if judgement == Judgement::Host { 0 } else { -1 };
     assert_eq!(ran.returned, taken, "{judgement:?} {frame:02x?}");
     assert_ne!(ran.control, [0; 5]);
@@ -234,8 +239,7 @@ fn ingress_does_as_the_tap_said_and_judges_what_the_tap_did_not_see() {
             (&left, [u32::MAX; 5], -1),
         ] {
             let arrival = Arrival { interface, control, ..Arrival::default() };
-            let kind = ProgramKind::TrafficControl;
-            let ran = steering.ingress.test_run(kind, frame, &arrival, 1).unwrap();
+            let ran = run::<SchedClassifier>(&steering, "viaduct_ingress", frame, &arrival);
             assert_eq!(ran.returned, expected, "{control:x?}");
         }
     });
@@ -260,9 +264,8 @@ fn the_kernel_accepts_the_programs_and_they_decide_as_the_judgement_does() {
                     let noted = tapped(&steering, &frame, interface, judgement);
                     for control in [[0; 5], noted] {
                         let arrival = Arrival { interface, control, ..Arrival::default() };
-                        for program in [&steering.ingress, &steering.life().unwrap().ingress] {
-                            let kind = ProgramKind::TrafficControl;
-                            let ran = program.test_run(kind, &frame, &arrival, 1).unwrap();
+                        for program in INGRESS {
+                            let ran = run::<SchedClassifier>(&steering, program, &frame, &arrival);
                             prop_assert_eq!(
                                 ran.returned,
                                 expected,
@@ -308,11 +311,8 @@ fn a_frame_for_another_ethernet_address_is_not_claimed_unless_it_is_a_virtual_on
         let mut frame = segment(("203.0.113.5", 1), ("192.0.2.10", 80), 6);
         for (mac, expected) in [(OWN, 2), (OTHER, -1), (VIRTUAL, 2), ([0xff; 6], 2)] {
             frame[..6].copy_from_slice(&mac);
-            let kind = ProgramKind::TrafficControl;
-            let ran = steering
-                .ingress
-                .test_run(kind, &frame, &Arrival { interface, ..Arrival::default() }, 1)
-                .unwrap();
+            let arrival = Arrival { interface, ..Arrival::default() };
+            let ran = run::<SchedClassifier>(&steering, "viaduct_ingress", &frame, &arrival);
             assert_eq!(ran.returned, expected, "{mac:x?}");
         }
     });
@@ -332,11 +332,8 @@ fn rules_that_do_not_fit_change_nothing() {
         let error = steering.apply(&many).unwrap_err().to_string();
         assert!(error.contains("4098 networks in mark rules and room for 4096"), "{error}");
         let frame = segment(("203.0.113.5", 1), ("192.0.2.10", 80), 6);
-        let kind = ProgramKind::TrafficControl;
-        let ran = steering
-            .ingress
-            .test_run(kind, &frame, &Arrival { interface, ..Arrival::default() }, 1)
-            .unwrap();
+        let arrival = Arrival { interface, ..Arrival::default() };
+        let ran = run::<SchedClassifier>(&steering, "viaduct_ingress", &frame, &arrival);
         assert_eq!(ran.returned, 2);
         assert_eq!(*steering.tables(), Tables::from(&director()));
         while Tables::from(&many).prefixes.len() > PREFIXES as usize {
@@ -367,4 +364,23 @@ fn interfaces_that_come_and_go_do_not_use_the_room_up() {
         steering.accept_own(interface, OTHER).unwrap();
         assert_eq!(steering.tables().macs, [(interface, OTHER)].into());
     });
+}
+
+#[test]
+fn the_maps_have_the_room_that_rules_are_checked_for() {
+    let mut object = bpf::steering_object().unwrap();
+    let expected = [
+        ("addresses", ADDRESSES),
+        ("endpoints", ENDPOINTS),
+        ("prefixes", PREFIXES),
+        ("macs", MACS),
+    ];
+    for (name, most) in expected {
+        let (aya::maps::Map::HashMap(map) | aya::maps::Map::LpmTrie(map)) =
+            object.take_map(name).unwrap()
+        else {
+            panic!("{name}");
+        };
+        assert_eq!(map.info().unwrap().max_entries(), most, "{name}");
+    }
 }

@@ -7,23 +7,24 @@
 
 mod memory;
 mod port;
+mod redirection;
 mod rings;
 mod socket;
 #[cfg(test)]
 mod tests;
 
 pub use memory::{Buffers, LONGEST, Memory, Shares};
+pub use redirection::{QueueSockets, Redirection};
 pub use socket::Mode;
 
-use super::bpf::{AttachPoint, Link, Map, MapKind, Program};
 use super::ring::{self, HostTransmit, RingTransmit};
 use super::steer::Steering;
 use super::{Port, Transmit, link};
 use crate::table::PortId;
+use aya::programs::XdpMode;
 use port::{XdpReceive, XdpTransmit, halves};
 use socket::Socket;
 use std::io;
-use std::os::fd::AsRawFd;
 
 /// Memory of the packet sockets beside the XDP sockets; they carry little.
 const TAP_BYTES: usize = 1 << 18;
@@ -44,14 +45,6 @@ pub struct Request<'a> {
     pub generic: bool,
     /// Lets workers ask the driver for frames.
     pub busy_poll: bool,
-}
-
-/// What sends an interface's frames to the sockets. Dropping it gives them back to the host.
-#[derive(Debug)]
-pub struct Redirection {
-    _link: Link,
-    _program: Program,
-    _sockets: Map,
 }
 
 /// An interface opened by XDP sockets.
@@ -91,11 +84,8 @@ pub fn open(request: &Request<'_>, steering: &Steering) -> io::Result<Opened> {
     }
     let queues = link::receive_queues(interface);
     steering.accept_own(index, link::mac(interface)?).map_err(io::Error::other)?;
-    let sockets =
-        Map::new(MapKind::XdpSockets, "viaduct_xsks", 4, 4, queues).map_err(io::Error::other)?;
-    let program = steering.driver_program(&sockets).map_err(io::Error::other)?;
-    let point = if generic { AttachPoint::XdpGeneric } else { AttachPoint::XdpNative };
-    let link = Link::new(&program, index, point).map_err(io::Error::other)?;
+    let mode = if generic { XdpMode::Skb } else { XdpMode::Driver };
+    let mut redirection = steering.redirect(index, mode).map_err(io::Error::other)?;
     let taps = ring::receivers(index, port, mtu, workers, Some(steering), TAP_BYTES)?;
     let unfinished = (generic || link::is_virtual(interface)).then_some(mtu);
     let mut mode = Mode::ZeroCopy;
@@ -113,10 +103,7 @@ pub fn open(request: &Request<'_>, steering: &Steering) -> io::Result<Opened> {
                 mode = Mode::Copy;
             }
             // The map will hold the socket itself, not the descriptor.
-            let descriptor = socket.duplicate()?;
-            sockets
-                .insert(&queue.to_ne_bytes(), &descriptor.as_raw_fd().to_ne_bytes())
-                .map_err(io::Error::other)?;
+            redirection.set(queue, &socket.duplicate()?).map_err(io::Error::other)?;
             let (receive, sender) = halves(socket, rings, mtu);
             receiving.push(receive);
             transmit.get_or_insert_with(|| Box::new(sender) as Box<XdpTransmit>);
@@ -133,6 +120,5 @@ pub fn open(request: &Request<'_>, steering: &Steering) -> io::Result<Opened> {
             withheld: false,
         });
     }
-    let redirection = Redirection { _link: link, _program: program, _sockets: sockets };
     Ok(Opened { ports, redirection, mode, queues: queues as usize })
 }

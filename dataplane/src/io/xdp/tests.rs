@@ -2,10 +2,10 @@ use super::memory::KERNEL_HEADROOM;
 use super::*;
 use crate::frame::{BATCH, Batch, Frame, HEADROOM};
 use crate::io::Sent;
-use crate::io::bpf::{Arrival, ProgramKind};
 use crate::io::netns::Host;
 use crate::io::ring::RingTransmit;
 use crate::io::steer::tests::frames::{OWN, frame, rules};
+use crate::io::steer::tests::runs::run_xdp;
 use crate::io::steer::{Judgement, SteeringRules, addressed, judge};
 use crate::table::{Mac, Prefix};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -370,7 +370,7 @@ fn the_drivers_program_decides_as_the_judgement_does() {
             generic: false,
             busy_poll: false,
         };
-        let opened = open(&request, &steering).unwrap();
+        let _opened = open(&request, &steering).unwrap();
         let config =
             ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() };
         let mut runner = proptest::test_runner::TestRunner::new(config);
@@ -385,10 +385,8 @@ fn the_drivers_program_decides_as_the_judgement_does() {
                     let judgement = judge(&tables, &frame, reached);
                     // XDP_REDIRECT, to the socket, or XDP_PASS.
                     let expected = if judgement == Judgement::Claim { 4 } else { 2 };
-                    let program = &opened.redirection._program;
-                    let arrival = Arrival { interface: index, ..Arrival::default() };
-                    let ran = program.test_run(ProgramKind::Xdp, &frame, &arrival, 1).unwrap();
-                    prop_assert_eq!(ran.returned, expected, "{:?} {:02x?}", judgement, frame);
+                    let returned = run_xdp(&steering, &frame, index);
+                    prop_assert_eq!(returned, expected, "{:?} {:02x?}", judgement, frame);
                 }
                 Ok(())
             })

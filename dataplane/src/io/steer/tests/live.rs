@@ -280,7 +280,7 @@ fn filters_withhold_and_give_back_as_links_do() {
         transfer(&stream, 5_000_000);
         stop.store(true, Ordering::Relaxed);
     });
-    drop((port, guard));
+    director.run(move || drop((port, guard)));
     connect(&client, "10.9.0.10:80", 10 * SECOND).expect("afterwards, the host answers again");
     let left = director.sh("tc filter show dev d0 ingress; tc filter show dev d0 egress");
     assert_eq!(left, "");
@@ -308,9 +308,10 @@ fn a_guard_that_follows_another_leaves_no_gap_and_ends_with_the_last() {
             guards.push(guard(&steering));
             (steering, guards)
         });
-        drop(guards.remove(0));
+        let older = guards.remove(0);
+        director.run(move || drop(older));
         connect(&client, "10.9.0.10:80", SOON).expect_err("the newer one is in force");
-        drop(guards);
+        director.run(move || drop(guards));
         connect(&client, "10.9.0.10:80", 10 * SECOND).expect("the host has it back");
         let left = director.sh("tc filter show dev d0 ingress; tc filter show dev d0 egress");
         assert_eq!(left, "");
