@@ -81,18 +81,19 @@ inline bool in_pool(const struct address *to, __be16 port)
 
 inline enum judgement judge_arp(const struct frame *frame, __u32 offset)
 {
-	struct arp_packet arp;
+	struct arp_packet buffer;
+	const struct arp_packet *arp = header(frame, offset, &buffer);
 	struct in6_addr target;
 
-	if (!load(frame, offset, &arp) || arp.hardware != bpf_htons(ARP_ETHERNET) ||
-	    arp.protocol != bpf_htons(ETH_P_IP) || arp.hardware_bytes != ETH_ALEN ||
-	    arp.protocol_bytes != sizeof(arp.target_ip))
+	if (!arp || arp->hardware != bpf_htons(ARP_ETHERNET) ||
+	    arp->protocol != bpf_htons(ETH_P_IP) || arp->hardware_bytes != ETH_ALEN ||
+	    arp->protocol_bytes != sizeof(arp->target_ip))
 		return HOST;
-	if (arp.operation == bpf_htons(ARP_REPLY))
+	if (arp->operation == bpf_htons(ARP_REPLY))
 		return BOTH;
-	if (arp.operation != bpf_htons(ARP_REQUEST))
+	if (arp->operation != bpf_htons(ARP_REQUEST))
 		return HOST;
-	map_ipv4(&target, arp.target_ip);
+	map_ipv4(&target, arp->target_ip);
 	return claim_if(flags_of(&target) & OWNED);
 }
 
@@ -110,38 +111,42 @@ inline enum judgement judge_quoted(const struct frame *frame, const struct quote
 {
 	const struct in6_addr *destination = &quoted->destination;
 	__u8 protocol = quoted->protocol;
-	struct ports ports;
+	struct ports buffer;
+	const struct ports *ports;
 
 	if (protocol == IPPROTO_IPIP || protocol == IPPROTO_IPV6 || protocol == IPPROTO_GRE)
 		return claim_if(endpoint(destination, protocol, 0, SIDE_TUNNEL));
-	if (!has_ports(protocol) || !load(frame, quoted->transport, &ports))
+	if (!has_ports(protocol))
 		return HOST;
-	if (endpoint(destination, protocol, ports.destination, SIDE_TUNNEL))
+	ports = header(frame, quoted->transport, &buffer);
+	if (!ports)
+		return HOST;
+	if (endpoint(destination, protocol, ports->destination, SIDE_TUNNEL))
 		return CLAIM;
-	if (to->flags & LOCAL && !in_pool(to, ports.source))
+	if (to->flags & LOCAL && !in_pool(to, ports->source))
 		return HOST;
-	return claim_if(is_real(destination, protocol, ports.destination));
+	return claim_if(is_real(destination, protocol, ports->destination));
 }
 
 inline enum judgement judge_icmp(const struct frame *frame, __u32 offset, __u8 type,
 				 const struct address *to)
 {
 	struct quoted quoted;
-	struct iphdr ip;
+	struct iphdr buffer;
+	const struct iphdr *ip;
 	__u32 bytes;
 
 	if (type != ICMP_UNREACHABLE && type != ICMP_TIME_EXCEEDED &&
 	    type != ICMP_PARAMETER_PROBLEM)
 		return HOST;
 	offset += sizeof(struct icmp);
-	if (!load(frame, offset, &ip))
-		return HOST;
-	bytes = ipv4_header_bytes(&ip);
+	ip = header(frame, offset, &buffer);
+	bytes = ip ? ipv4_header_bytes(ip) : 0;
 	/* Only a first fragment has ports. */
-	if (!bytes || ip.frag_off & bpf_htons(0x1fff))
+	if (!bytes || ip->frag_off & bpf_htons(0x1fff))
 		return HOST;
-	map_ipv4(&quoted.destination, ip.daddr);
-	quoted.protocol = ip.protocol;
+	map_ipv4(&quoted.destination, ip->daddr);
+	quoted.protocol = ip->protocol;
 	quoted.transport = offset + bytes;
 	return judge_quoted(frame, &quoted, to);
 }
@@ -150,18 +155,20 @@ inline enum judgement judge_icmpv6(const struct frame *frame, __u32 offset, __u8
 				   const struct address *to)
 {
 	struct quoted quoted;
-	struct ipv6hdr ip;
+	struct ipv6hdr buffer;
+	const struct ipv6hdr *ip;
 
 	if (type == ICMP6_NEIGHBOUR_ADVERTISEMENT)
 		return BOTH;
 	if (type < ICMP6_UNREACHABLE || type > ICMP6_PARAMETER_PROBLEM)
 		return HOST;
 	offset += sizeof(struct icmp);
-	if (!load(frame, offset, &ip) || ip.version != 6)
+	ip = header(frame, offset, &buffer);
+	if (!ip || ip->version != 6)
 		return HOST;
-	quoted.destination = ip.daddr;
-	quoted.protocol = ip.nexthdr;
-	quoted.transport = offset + sizeof(ip);
+	quoted.destination = ip->daddr;
+	quoted.protocol = ip->nexthdr;
+	quoted.transport = offset + sizeof(*ip);
 	return judge_quoted(frame, &quoted, to);
 }
 
@@ -176,18 +183,23 @@ struct solicitation {
  */
 inline bool judge_solicitation(const struct frame *frame, __u32 offset, enum judgement *judgement)
 {
-	struct solicitation solicitation;
-	__u8 type;
+	struct solicitation buffer;
+	const struct solicitation *solicitation;
+	struct in6_addr target;
+	__u8 space;
+	const __u8 *type = header(frame, offset, &space);
 
 	*judgement = HOST;
-	if (!load(frame, offset, &type))
+	if (!type)
 		return true;
-	if (type != ICMP6_NEIGHBOUR_SOLICITATION)
+	if (*type != ICMP6_NEIGHBOUR_SOLICITATION)
 		return false;
-	if (!load(frame, offset, &solicitation))
+	solicitation = header(frame, offset, &buffer);
+	if (!solicitation)
 		return true;
 	*judgement = CLAIM;
-	return flags_of(&solicitation.target) & OWNED;
+	target = solicitation->target;
+	return flags_of(&target) & OWNED;
 }
 
 inline enum judgement judge_packet(const struct frame *frame, const struct packet *packet)
@@ -197,12 +209,16 @@ inline enum judgement judge_packet(const struct frame *frame, const struct packe
 	bool ported = has_ports(protocol) && !packet->fragment;
 	const struct address *entry;
 	struct address to = {};
-	struct ports ports = {};
-	__u8 type;
+	struct ports buffer, ports = {};
+	const struct ports *found;
+	__u8 space;
+	const __u8 *type;
 
 	if (ported) {
-		if (!load(frame, packet->transport, &ports))
+		found = header(frame, packet->transport, &buffer);
+		if (!found)
 			return HOST;
+		ports = *found;
 		/* The daemon writes these only for addresses that are OWNED. */
 		if (endpoint(destination, protocol, ports.destination, SIDE_SERVICE))
 			return CLAIM;
@@ -229,15 +245,16 @@ inline enum judgement judge_packet(const struct frame *frame, const struct packe
 		return HOST;
 	if (to.flags & OWNED || is_covered(destination, to.flags))
 		return CLAIM;
-	if (!load(frame, packet->transport, &type))
+	type = header(frame, packet->transport, &space);
+	if (!type)
 		return HOST;
 	if (protocol == IPPROTO_ICMP)
-		return judge_icmp(frame, packet->transport, type, &to);
-	return judge_icmpv6(frame, packet->transport, type, &to);
+		return judge_icmp(frame, packet->transport, *type, &to);
+	return judge_icmpv6(frame, packet->transport, *type, &to);
 }
 
 /* Judges a frame whose Ethernet destination is the interface's, or a group. */
-inline enum judgement judge(const struct frame *frame, const struct ethhdr *ethernet)
+inline enum judgement judge(const struct frame *frame, const struct ethernet *ethernet)
 {
 	enum judgement judgement;
 	struct packet packet;

@@ -78,7 +78,7 @@ struct {
 
 struct station {
 	__u32 interface;
-	__u8 mac[ETH_ALEN];
+	__be16 mac[ETH_ALEN / 2];
 	__u16 unused;
 };
 
@@ -91,10 +91,13 @@ struct {
 	__type(value, __u32);
 } macs SEC(".maps");
 
-/* AF_XDP sockets, by interface and receive queue. */
+/*
+ * AF_XDP sockets, by interface index and receive queue. An array, because that
+ * lookup is a few instructions; interfaces with a higher index have no sockets.
+ */
 struct {
-	__uint(type, BPF_MAP_TYPE_HASH_OF_MAPS);
-	__uint(max_entries, 1 << 10);
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, 1 << 16);
 	__type(key, __u32);
 	__type(value, __u32);
 	__array(values, struct {

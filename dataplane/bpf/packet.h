@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0 */
 /*
- * Reading frames: one way of loading headers for programs that see a socket
+ * Reading frames: one way to get at headers for programs that see a socket
  * buffer (socket filter, tc) and for those that see a bare frame (XDP), and the
  * walk from the Ethernet header to the transport header.
  *
@@ -55,26 +55,27 @@ inline const void *xdp_bytes(const struct xdp_md *xdp, __u32 offset, __u32 bytes
 	return at + bytes > end ? NULL : at;
 }
 
+inline const void *header_bytes(const struct frame *frame, __u32 offset, __u32 bytes, void *buffer)
+{
+	if (frame->hook == HOOK_XDP)
+		return xdp_bytes(frame->ctx, offset, bytes);
+	/* Socket filters cannot read the frame in place. */
+	return bpf_skb_load_bytes(frame->ctx, offset, buffer, bytes) ? NULL : buffer;
+}
+
 /*
- * Copies the header at `offset` to `*header`. False when the frame is shorter.
- * Socket filters cannot read the frame directly, so socket buffers are read by
- * the helper everywhere.
+ * The header at `offset`, in the frame or, like skb_header_pointer(), copied to
+ * `*buffer`; NULL when the frame is shorter.
  */
-#define load(frame, offset, header)                                              \
-	({                                                                       \
-		bool loaded_;                                                    \
-		if ((frame)->hook == HOOK_XDP) {                                 \
-			const typeof(*(header)) *at_ =                           \
-				xdp_bytes((frame)->ctx, offset, sizeof(*at_));   \
-			if (at_)                                                 \
-				*(header) = *at_;                                \
-			loaded_ = at_ != NULL;                                   \
-		} else {                                                         \
-			loaded_ = !bpf_skb_load_bytes((frame)->ctx, offset,      \
-						      header, sizeof(*(header))); \
-		}                                                                \
-		loaded_;                                                         \
-	})
+#define header(frame, offset, buffer) \
+	((const typeof(*(buffer)) *)header_bytes(frame, offset, sizeof(*(buffer)), buffer))
+
+/* struct ethhdr is packed, so that the compiler would read it byte by byte. */
+struct ethernet {
+	__be16 destination[ETH_ALEN / 2];
+	__be16 source[ETH_ALEN / 2];
+	__be16 type;
+};
 
 struct vlan_tag {
 	__be16 id;
@@ -156,19 +157,20 @@ inline void map_ipv4(struct in6_addr *to, __be32 address)
  * Sets `*offset` to that of the network header and returns the Ethernet type,
  * behind at most one VLAN tag; 0 when the frame is too short.
  */
-inline __be16 network_header(const struct frame *frame, const struct ethhdr *ethernet,
+inline __be16 network_header(const struct frame *frame, const struct ethernet *ethernet,
 			     __u32 *offset)
 {
-	struct vlan_tag tag;
+	struct vlan_tag buffer;
+	const struct vlan_tag *tag;
 
 	*offset = sizeof(*ethernet);
-	if (ethernet->h_proto != bpf_htons(ETH_P_8021Q) &&
-	    ethernet->h_proto != bpf_htons(ETH_P_8021AD))
-		return ethernet->h_proto;
-	if (!load(frame, *offset, &tag))
+	if (ethernet->type != bpf_htons(ETH_P_8021Q) && ethernet->type != bpf_htons(ETH_P_8021AD))
+		return ethernet->type;
+	tag = header(frame, *offset, &buffer);
+	if (!tag)
 		return 0;
-	*offset += sizeof(tag);
-	return tag.type;
+	*offset += sizeof(*tag);
+	return tag->type;
 }
 
 /* The length of an IPv4 header, or 0 when it is none. */
@@ -179,20 +181,18 @@ inline __u32 ipv4_header_bytes(const struct iphdr *ip)
 
 inline bool parse_ipv4(const struct frame *frame, __u32 offset, struct packet *packet)
 {
-	struct iphdr ip;
-	__u32 bytes;
+	struct iphdr buffer;
+	const struct iphdr *ip = header(frame, offset, &buffer);
+	__u32 bytes = ip ? ipv4_header_bytes(ip) : 0;
 
-	if (!load(frame, offset, &ip))
-		return false;
-	bytes = ipv4_header_bytes(&ip);
 	if (!bytes)
 		return false;
-	map_ipv4(&packet->source, ip.saddr);
-	map_ipv4(&packet->destination, ip.daddr);
+	map_ipv4(&packet->source, ip->saddr);
+	map_ipv4(&packet->destination, ip->daddr);
 	/* Nothing in IPv4 is ICMPv6. */
-	packet->protocol = ip.protocol == IPPROTO_ICMPV6 ? IPPROTO_RAW : ip.protocol;
+	packet->protocol = ip->protocol == IPPROTO_ICMPV6 ? IPPROTO_RAW : ip->protocol;
 	/* More fragments, or an offset. */
-	packet->fragment = ip.frag_off & bpf_htons(0x3fff);
+	packet->fragment = ip->frag_off & bpf_htons(0x3fff);
 	packet->transport = offset + bytes;
 	return true;
 }
@@ -202,20 +202,22 @@ inline bool parse_ipv4(const struct frame *frame, __u32 offset, struct packet *p
 
 inline bool parse_ipv6(const struct frame *frame, __u32 offset, struct packet *packet)
 {
-	struct ipv6hdr ip;
-	struct ipv6_opt_hdr extension;
+	struct ipv6hdr buffer;
+	const struct ipv6hdr *ip = header(frame, offset, &buffer);
 	__u8 protocol;
 	int i;
 
-	if (!load(frame, offset, &ip) || ip.version != 6)
+	if (!ip || ip->version != 6)
 		return false;
-	packet->source = ip.saddr;
-	packet->destination = ip.daddr;
+	packet->source = ip->saddr;
+	packet->destination = ip->daddr;
 	packet->fragment = false;
-	protocol = ip.nexthdr;
-	offset += sizeof(ip);
+	protocol = ip->nexthdr;
+	offset += sizeof(*ip);
 #pragma unroll
 	for (i = 0; i < EXTENSION_HEADERS; i++) {
+		struct ipv6_opt_hdr space;
+		const struct ipv6_opt_hdr *extension;
 		__u32 unit, first;
 
 		if (protocol == IPPROTO_HOPOPTS || protocol == IPPROTO_ROUTING ||
@@ -229,10 +231,11 @@ inline bool parse_ipv6(const struct frame *frame, __u32 offset, struct packet *p
 			packet->fragment = protocol == IPPROTO_FRAGMENT;
 			break;
 		}
-		if (!load(frame, offset, &extension))
+		extension = header(frame, offset, &space);
+		if (!extension)
 			return false;
-		protocol = extension.nexthdr;
-		offset += (extension.hdrlen + first) * unit;
+		protocol = extension->nexthdr;
+		offset += (extension->hdrlen + first) * unit;
 	}
 	/* Nothing in IPv6 is ICMP. */
 	packet->protocol = protocol == IPPROTO_ICMP ? IPPROTO_RAW : protocol;

@@ -43,11 +43,14 @@ char _license[] SEC("license") = "Dual MIT/GPL";
 #define PACKET_HOST 0
 #define PACKET_OTHERHOST 3
 
-inline bool is_known_station(__u32 interface, const __u8 *mac)
+inline bool is_known_station(__u32 interface, const struct ethernet *ethernet)
 {
-	struct station station = { .interface = interface };
+	const struct station station = {
+		.interface = interface,
+		.mac = { ethernet->destination[0], ethernet->destination[1],
+			 ethernet->destination[2] },
+	};
 
-	__builtin_memcpy(station.mac, mac, ETH_ALEN);
 	return bpf_map_lookup_elem(&macs, &station);
 }
 
@@ -57,14 +60,15 @@ int viaduct_tap(struct __sk_buff *skb)
 {
 	const struct frame frame = { HOOK_SOCKET, skb };
 	enum judgement judgement = HOST;
-	struct ethhdr ethernet;
+	struct ethernet buffer;
+	const struct ethernet *ethernet;
 
 	if (skb->mark == REINJECTED)
 		return 0;
-	if (load(&frame, 0, &ethernet) &&
-	    (skb->pkt_type != PACKET_OTHERHOST ||
-	     is_known_station(skb->ifindex, ethernet.h_dest)))
-		judgement = judge(&frame, &ethernet);
+	ethernet = header(&frame, 0, &buffer);
+	if (ethernet && (skb->pkt_type != PACKET_OTHERHOST ||
+			 is_known_station(skb->ifindex, ethernet)))
+		judgement = judge(&frame, ethernet);
 	skb->cb[0] = JUDGED;
 	skb->cb[1] = judgement == CLAIM ? CLAIMED : LEFT;
 	return judgement == HOST ? 0 : -1;
@@ -78,7 +82,8 @@ int viaduct_tap(struct __sk_buff *skb)
 inline bool is_claimed(struct __sk_buff *skb)
 {
 	const struct frame frame = { HOOK_TC, skb };
-	struct ethhdr ethernet;
+	struct ethernet buffer;
+	const struct ethernet *ethernet;
 
 	if (skb->mark == REINJECTED) {
 		skb->mark = 0;
@@ -86,8 +91,8 @@ inline bool is_claimed(struct __sk_buff *skb)
 		return false;
 	}
 	if (skb->pkt_type == PACKET_OTHERHOST) {
-		if (!load(&frame, 0, &ethernet) ||
-		    !is_known_station(skb->ifindex, ethernet.h_dest))
+		ethernet = header(&frame, 0, &buffer);
+		if (!ethernet || !is_known_station(skb->ifindex, ethernet))
 			return false;
 		/* The virtual address of a master is the gateway of others, whose
 		 * packets the host routes. */
@@ -100,7 +105,8 @@ inline bool is_claimed(struct __sk_buff *skb)
 			return false;
 	}
 	/* When memory is short the kernel shows a frame to no packet socket. */
-	return load(&frame, 0, &ethernet) && judge(&frame, &ethernet) == CLAIM;
+	ethernet = header(&frame, 0, &buffer);
+	return ethernet && judge(&frame, ethernet) == CLAIM;
 }
 
 SEC("classifier")
@@ -163,15 +169,17 @@ int viaduct_xdp(struct xdp_md *xdp)
 {
 	const struct frame frame = { HOOK_XDP, xdp };
 	__u32 interface = xdp->ingress_ifindex;
-	struct ethhdr ethernet;
+	struct ethernet buffer;
+	const struct ethernet *ethernet = header(&frame, 0, &buffer);
 	void *queues;
 
-	if (!load(&frame, 0, &ethernet))
+	if (!ethernet)
 		return XDP_PASS;
 	/* Unlike the stack, a driver does not say whether a frame is for its interface. */
-	if (!(ethernet.h_dest[0] & 1) && !is_known_station(interface, ethernet.h_dest))
+	if (!(ethernet->destination[0] & bpf_htons(0x0100)) &&
+	    !is_known_station(interface, ethernet))
 		return XDP_PASS;
-	if (judge(&frame, &ethernet) != CLAIM)
+	if (judge(&frame, ethernet) != CLAIM)
 		return XDP_PASS;
 	queues = bpf_map_lookup_elem(&sockets, &interface);
 	return queues ? bpf_redirect_map(queues, xdp->rx_queue_index, XDP_PASS) : XDP_PASS;

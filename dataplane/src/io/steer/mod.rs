@@ -45,7 +45,7 @@ pub struct Steering {
     rules: Mutex<Rules>,
     /// Of each worker.
     memories: Mutex<Vec<Vec<Weak<Memory>>>>,
-    sockets: Arc<Mutex<QueueSockets>>,
+    sockets: Mutex<QueueSockets>,
     life: Arc<Life>,
     newest: Newest,
 }
@@ -67,7 +67,7 @@ impl Steering {
     pub fn new() -> Result<Self, BpfError> {
         let mut object = bpf::steering_object()?;
         let maps = RuleMaps::take(&mut object)?;
-        let sockets = Arc::new(Mutex::new(bpf::map(&mut object, "sockets")?));
+        let sockets = Mutex::new(bpf::map(&mut object, "sockets")?);
         let life = sign_of_life(&mut object)?;
         bpf::program::<SocketFilter>(&mut object, "viaduct_tap")?;
         for name in ["viaduct_ingress", "viaduct_egress"] {
@@ -143,7 +143,8 @@ impl Steering {
     pub fn redirect(&self, interface: u32, mode: XdpMode) -> Result<Redirection, BpfError> {
         let mut programs = self.programs();
         let program = bpf::program(&mut programs, "viaduct_xdp")?;
-        Redirection::new(program, interface, mode, &self.sockets)
+        let mut sockets = self.sockets.lock().unwrap_or_else(PoisonError::into_inner);
+        Redirection::new(program, interface, mode, &mut sockets)
     }
 
     /// Packet memory of a worker with room for another XDP socket. Its sockets share one until that

@@ -1,17 +1,16 @@
 //! From the driver to the sockets: the program on an interface, and the sockets of its queues.
 
 use crate::io::bpf::BpfError;
-use aya::maps::{HashOfMaps, Map, MapData, MapError, XskMap};
+use aya::maps::{ArrayOfMaps, Map, MapData, MapError, XskMap};
 use aya::programs::links::FdLink;
 use aya::programs::{Xdp, XdpMode};
 use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_XSKMAP;
 use std::fmt;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::sync::{Arc, Mutex, PoisonError};
 
 /// The sockets of every interface, by its index; see `sockets` in `bpf/maps.h`.
-pub type QueueSockets = HashOfMaps<MapData, u32, XskMap<MapData>>;
+pub type QueueSockets = ArrayOfMaps<MapData, XskMap<MapData>>;
 
 /// Most queues of an interface, as the map says.
 const QUEUES: u32 = 1 << 10;
@@ -20,8 +19,6 @@ const QUEUES: u32 = 1 << 10;
 pub struct Redirection {
     _link: FdLink,
     queues: XskMap<MapData>,
-    interface: u32,
-    sockets: Arc<Mutex<QueueSockets>>,
 }
 
 impl Redirection {
@@ -34,7 +31,7 @@ impl Redirection {
         program: &mut Xdp,
         interface: u32,
         mode: XdpMode,
-        sockets: &Arc<Mutex<QueueSockets>>,
+        sockets: &mut QueueSockets,
     ) -> Result<Self, BpfError> {
         let link = program
             .attach_to_if_index(interface, mode)
@@ -46,12 +43,10 @@ impl Redirection {
             source: io::ErrorKind::Unsupported.into(),
         })?;
         let queues = queues().map_err(BpfError::action("make a map of XDP sockets"))?;
-        let all = Arc::clone(sockets);
-        all.lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(interface, &queues, 0)
-            .map_err(BpfError::action("add a map of XDP sockets"))?;
-        Ok(Self { _link: link, queues, interface, sockets: all })
+        // It stays there until the interface is opened again. Without its sockets, which leave it when
+        // they are closed, frames go on to the stack.
+        sockets.set(interface, &queues, 0).map_err(BpfError::action("add a map of XDP sockets"))?;
+        Ok(Self { _link: link, queues })
     }
 
     /// Gives a queue its socket.
@@ -66,15 +61,7 @@ impl Redirection {
 
 impl fmt::Debug for Redirection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Redirection").field("interface", &self.interface).finish_non_exhaustive()
-    }
-}
-
-impl Drop for Redirection {
-    fn drop(&mut self) {
-        let mut sockets = self.sockets.lock().unwrap_or_else(PoisonError::into_inner);
-        // It is there, as nothing else removes it.
-        let _ = sockets.remove(&self.interface);
+        f.debug_struct("Redirection").finish_non_exhaustive()
     }
 }
 
