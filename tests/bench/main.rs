@@ -21,6 +21,7 @@ mod guest;
 mod latency;
 mod packets;
 mod pair;
+mod programs;
 mod report;
 mod start;
 mod tcp;

@@ -2,8 +2,8 @@
 
 use super::Way;
 use super::forwarder::Forwarder;
+use crate::programs::{Attached, Programs};
 use anyhow::{Context, Result};
-use dataplane::io::bpf::{Assembler, AttachPoint, Link, Program, ProgramKind, Register};
 use harness::{Host, Lab};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
@@ -15,7 +15,7 @@ pub struct Wires {
     pub generator: Host,
     pub director: Host,
     sink: Host,
-    _drop: Link,
+    _drop: Attached,
     _lab: Lab,
 }
 
@@ -25,7 +25,7 @@ impl Wires {
     }
 
     /// `attach` puts on interface s0 what takes the frames in.
-    pub fn with_sink(way: Way, attach: impl FnOnce() -> Result<Link> + Send) -> Result<Self> {
+    pub fn with_sink(way: Way, attach: impl FnOnce() -> Result<Attached> + Send) -> Result<Self> {
         let lab = Lab::new("packets")?;
         let (generator, director, sink) =
             (lab.host("generator")?, lab.host("director")?, lab.host("sink")?);
@@ -80,13 +80,8 @@ impl Wires {
     }
 }
 
-fn drop_everything() -> Result<Link> {
-    let mut code = Assembler::new();
-    code.set(Register::R0, 1);
-    code.exit();
-    let program = Program::load(ProgramKind::Xdp, "bench_drop", &code.finish()?)?;
-    let index = nix::net::if_::if_nametoindex("s0")?;
-    Ok(Link::new(&program, index, AttachPoint::XdpNative)?)
+fn drop_everything() -> Result<Attached> {
+    Programs::load()?.attach("drop", "s0")
 }
 
 fn ip(host: &Host, arguments: &str) -> Result<String> {
