@@ -47,7 +47,6 @@ impl Programs {
 /// in on `interface`. So many frames as `batch` says are made before those that go out leave; 0 is the
 /// kernel's own number.
 pub fn send_frames(program: &Xdp, interface: u32, count: u32, batch: u32) -> Result<()> {
-    const LIVE_FRAMES: u32 = 1 << 1;
     let frame = frame();
     // struct xdp_md
     let context = [0, frame.len() as u32, 0, interface, 0, 0];
@@ -56,7 +55,7 @@ pub fn send_frames(program: &Xdp, interface: u32, count: u32, batch: u32) -> Res
         data_in: Some(&frame),
         ctx_in: Some(&context),
         repeat: count,
-        attrs: TestRunAttrs { batch_size: batch, flags: LIVE_FRAMES },
+        attrs: TestRunAttrs::new().xdp_live_frames(batch),
         ..TestRunOptions::new()
     })?;
     Ok(())

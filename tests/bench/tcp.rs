@@ -50,7 +50,7 @@ enum Way {
 /// Whoever balances now.
 enum Balancer {
     Kernel,
-    Bare(Translator),
+    Bare(Box<Translator>),
     Viaduct(Director),
     Proxy(Process),
 }
@@ -100,7 +100,7 @@ fn start(way: Way, site: &Site) -> Result<Balancer> {
             host.run_ok(&["nft", &table])?;
             Ok(Balancer::Kernel)
         }
-        Way::Bare(backend) => Ok(Balancer::Bare(Translator::start(backend, site)?)),
+        Way::Bare(backend) => Ok(Balancer::Bare(Box::new(Translator::start(backend, site)?))),
         Way::Viaduct(backend) => {
             let director = Director::start(host, Path::new(BINARY), Some(&config(backend)))?;
             let shown = director.viaduct(&["show", "interfaces"])?;

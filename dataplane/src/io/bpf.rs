@@ -62,6 +62,7 @@ impl BpfError {
 }
 
 /// What the kernel said, if it said anything.
+#[allow(clippy::wildcard_enum_match_arm, reason = "aya's errors are many and more may come")]
 fn system_error(error: ProgramError) -> io::Error {
     match error {
         ProgramError::SyscallError(SyscallError { io_error, .. })

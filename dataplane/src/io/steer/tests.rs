@@ -238,7 +238,7 @@ fn ingress_does_as_the_tap_said_and_judges_what_the_tap_did_not_see() {
             (&claimed, [0, claim[1], 0, 0, 0], 2),
             (&left, [u32::MAX; 5], -1),
         ] {
-            let arrival = Arrival { interface, control, ..Arrival::default() };
+            let arrival = Arrival { interface, control };
             let ran = run::<SchedClassifier>(&steering, "viaduct_ingress", frame, &arrival);
             assert_eq!(ran.returned, expected, "{control:x?}");
         }
@@ -263,7 +263,7 @@ fn the_kernel_accepts_the_programs_and_they_decide_as_the_judgement_does() {
                     let expected = if judgement == Judgement::Claim { 2 } else { -1 };
                     let noted = tapped(&steering, &frame, interface, judgement);
                     for control in [[0; 5], noted] {
-                        let arrival = Arrival { interface, control, ..Arrival::default() };
+                        let arrival = Arrival { interface, control };
                         for program in INGRESS {
                             let ran = run::<SchedClassifier>(&steering, program, &frame, &arrival);
                             prop_assert_eq!(
