@@ -2,25 +2,29 @@
 
 #![allow(unsafe_code)]
 
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
+
+/// The calling thread.
+const OWN: Pid = Pid::from_raw(0);
+
 /// Keeps the calling thread on one processor of those that it may use: the second for number 0, then
 /// the next; the first is left to everything else until there are more numbers than processors. A
 /// thread that is moved about lets frames overtake each other, and its next one finds cold caches.
 pub fn keep_to_a_processor(number: usize) {
-    // SAFETY: a set of zeros is the empty set; 0 is the calling thread, and the kernel writes and
-    // reads no more than the size given. A refusal changes nothing.
-    unsafe {
-        let mut allowed: libc::cpu_set_t = std::mem::zeroed();
-        let size = size_of::<libc::cpu_set_t>();
-        if libc::sched_getaffinity(0, size, &raw mut allowed) < 0 {
-            return;
-        }
-        let all = 0..usize::try_from(libc::CPU_SETSIZE).unwrap_or(0);
-        let usable: Vec<usize> = all.filter(|at| libc::CPU_ISSET(*at, &allowed)).collect();
-        let Some(own) = usable.get((number + 1) % usable.len().max(1)) else { return };
-        let mut one: libc::cpu_set_t = std::mem::zeroed();
-        libc::CPU_SET(*own, &mut one);
-        libc::sched_setaffinity(0, size, &raw const one);
+    let usable = usable_processors();
+    let Some(own) = usable.get((number + 1) % usable.len().max(1)) else { return };
+    let mut one = CpuSet::new();
+    if one.set(*own).is_ok() {
+        // A refusal changes nothing.
+        let _ = sched_setaffinity(OWN, &one);
     }
+}
+
+/// The processors that the calling thread may run on.
+fn usable_processors() -> Vec<usize> {
+    let Ok(allowed) = sched_getaffinity(OWN) else { return Vec::new() };
+    (0..CpuSet::count()).filter(|at| allowed.is_set(*at) == Ok(true)).collect()
 }
 
 /// How the scheduler treats a thread.
@@ -74,20 +78,12 @@ mod tests {
 
     #[test]
     fn each_thread_has_one_of_the_processors_that_it_may_use() {
-        let allowed = || {
-            // SAFETY: as in `keep_to_a_processor`.
-            unsafe {
-                let mut set: libc::cpu_set_t = std::mem::zeroed();
-                libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut set);
-                (0..1024).filter(|at| libc::CPU_ISSET(*at, &set)).collect::<Vec<usize>>()
-            }
-        };
-        let before = allowed();
+        let before = usable_processors();
         for number in 0..before.len() {
             let expected = before[(number + 1) % before.len()];
             let thread = std::thread::Builder::new().spawn(move || {
                 keep_to_a_processor(number);
-                assert_eq!(allowed(), [expected]);
+                assert_eq!(usable_processors(), [expected]);
             });
             thread.unwrap().join().unwrap();
         }

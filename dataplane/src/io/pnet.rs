@@ -1,9 +1,16 @@
 //! pnet's datalink channel: the portable last resort.
 //!
-//! One system call or more for every frame, and nothing but the frame's bytes: what the sender left
-//! to a network card has to be guessed on the way in and done on the way out. TCP works with default
-//! offloads all the same; UDP super-frames and VLAN tags that the kernel took out of frames are lost.
-#![allow(unsafe_code)]
+//! It is weaker than the other backends, by what the channel is:
+//!
+//! - Each frame costs at least one system call and one copy.
+//! - One worker receives, because the channel cannot share the flows of an interface (no fanout). The
+//!   other workers only send.
+//! - It carries nothing but the frame's bytes. What the sender left to a network card, checksums and
+//!   segments, has to be guessed on the way in and done in software on the way out. TCP works with
+//!   default offloads all the same; UDP super-frames are lost.
+//! - VLAN tags that the kernel took out of frames are lost.
+//! - An empty socket, an interface that is down and one that is gone are the same error to it, so the
+//!   socket is asked for the reason now and then.
 
 use super::memory::MAX_FRAME;
 use super::offload::{Workshop, recognise};

@@ -1,5 +1,5 @@
-//! The steering rule as one pure function. The BPF programs in `program/` decide the same; a test
-//! holds them together.
+//! The steering rule as one pure function. The BPF programs (`dataplane/bpf/judge.h`) decide the same;
+//! a test holds them together.
 
 use super::rules::{Address, AddressEntry, EndpointKey, Side, Tables, flag, ports};
 use crate::table::Mac;
@@ -15,8 +15,9 @@ pub enum Judgement {
     Claim,
 }
 
-/// IPv6 extension headers that are looked behind; more make a packet the host's.
-pub(super) const EXTENSION_HEADERS: usize = 6;
+/// IPv6 extension headers that are looked behind; more make a packet the host's. The programs have the
+/// same number.
+const EXTENSION_HEADERS: usize = 6;
 
 /// Says whose a frame is. `addressed` tells whether its Ethernet destination is one of the
 /// interface's, or a group.
