@@ -11,13 +11,13 @@ use std::io;
 #[derive(Debug, thiserror::Error)]
 pub enum BpfError {
     /// The object with the programs and maps cannot be taken apart, or its maps cannot be made.
-    #[error("the kernel refuses the BPF maps")]
+    #[error("the kernel refused the BPF maps")]
     Maps(#[source] Box<aya::EbpfError>),
     /// The object lacks a map or program of this name, or has one of another kind.
     #[error("the BPF object has no {0} as this program expects it")]
     Missing(&'static str),
     /// A program cannot be loaded.
-    #[error("the kernel refuses the BPF program {name}: {verdict}")]
+    #[error("the kernel refused the BPF program {name}: {verdict}")]
     Program {
         /// The program's name.
         name: &'static str,
