@@ -6,6 +6,7 @@
 mod alerts;
 mod capabilities;
 mod checks_like_clients;
+mod checks_without_answer;
 mod clients_everywhere;
 mod clocks;
 mod configuration;

@@ -11,7 +11,9 @@
 //! ```
 //! Only results in a row count: one contrary result among good ones changes nothing. The first
 //! result decides alone, since there is nothing yet to protect from flapping. A probe that could not
-//! be made because of this director leaves everything as it is.
+//! be made because of this director leaves everything as it is. One that could not be sent, because
+//! this director has no way to the server, leaves it unknown: only `fall` of them in a row, from any
+//! state, count as down, unless the operator says otherwise.
 
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
@@ -19,7 +21,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::health::outcome::{Outcome, Verdict};
-use crate::model;
+use crate::model::{self, OnUnsent};
 
 #[cfg(test)]
 mod tests;
@@ -53,6 +55,8 @@ pub struct Cadence {
     pub start_delay: Duration,
     /// Cheap connects between two full probes (ldirectord's `checktype = N`); 0 for none.
     pub connects: u32,
+    /// Whether probes that could not be sent count as failures.
+    pub unsent_fails: bool,
 }
 
 impl Default for Cadence {
@@ -66,6 +70,7 @@ impl Default for Cadence {
             fall: NonZeroU32::MIN,
             start_delay: Duration::ZERO,
             connects: 0,
+            unsent_fails: true,
         }
     }
 }
@@ -81,6 +86,7 @@ impl From<&model::Check> for Cadence {
             fall: NonZeroU32::new(check.fall).unwrap_or(NonZeroU32::MIN),
             start_delay: check.start_delay,
             connects: check.connects,
+            unsent_fails: check.on_unsent == OnUnsent::Down,
         }
     }
 }
@@ -209,13 +215,16 @@ impl Fsm {
         let transition = match &outcome.verdict {
             Verdict::Passed(_) => self.count(Health::Up, outcome, now),
             Verdict::Failed(_) => self.count(Health::Down, outcome, now),
-            Verdict::Unable(_) => None,
+            Verdict::Unsent(_) if self.cadence.unsent_fails => {
+                self.count(Health::Down, outcome, now)
+            }
+            Verdict::Unable(_) | Verdict::Unsent(_) => None,
         };
         match (&outcome.verdict, depth) {
             (Verdict::Passed(_), Depth::Connect) => self.connected += 1,
             (Verdict::Passed(_), Depth::Full) => self.connected = 0,
             (Verdict::Failed(_), _) => self.connected = self.cadence.connects,
-            (Verdict::Unable(_), _) => {}
+            (Verdict::Unable(_) | Verdict::Unsent(_), _) => {}
         }
         let due = next_on_grid(turn, self.current_interval(), now);
         self.schedule = Schedule::Waiting { due, last: Some(turn) };
@@ -246,13 +255,22 @@ impl Fsm {
         }
     }
 
+    /// Moves the next probe to a later moment, unless one runs.
+    pub fn postpone(&mut self, until: Instant) {
+        if let Schedule::Waiting { due, .. } = &mut self.schedule {
+            *due = until.max(*due);
+        }
+    }
+
     fn count(&mut self, seen: Health, outcome: &Outcome, now: Instant) -> Option<Transition> {
         if seen == self.health {
             self.contrary = 0;
             return None;
         }
         self.contrary += 1;
+        let unsent = matches!(outcome.verdict, Verdict::Unsent(_));
         let enough = match (self.health, seen) {
+            (Health::Untested, _) if unsent => self.cadence.fall.get(),
             (Health::Untested, _) | (_, Health::Untested) => 1,
             (Health::Up | Health::Down, Health::Up) => self.cadence.rise.get(),
             (Health::Up | Health::Down, Health::Down) => self.cadence.fall.get(),

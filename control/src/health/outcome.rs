@@ -23,9 +23,13 @@ pub enum Verdict {
     Passed(String),
     /// The server did not.
     Failed(Failure),
-    /// The probe could not be made because of this director (no file descriptors, source address
-    /// gone). It says nothing about the server and is never counted against it.
+    /// The probe could not be made because of this director (no file descriptors). It says nothing
+    /// about the server and is never counted against it.
     Unable(String),
+    /// The probe could not be sent, because this director has no way to the server: no route, no
+    /// source address, a local filter. Whether the server works is unknown; clients' packets would
+    /// not reach it either.
+    Unsent(String),
 }
 
 /// Why a server failed its probe.
@@ -117,12 +121,17 @@ impl Outcome {
         Self { verdict: Verdict::Unable(why.into()), took, measured: Measured::default() }
     }
 
+    /// A probe that could not be sent.
+    pub fn unsent(why: impl Into<String>, took: Duration) -> Self {
+        Self { verdict: Verdict::Unsent(why.into()), took, measured: Measured::default() }
+    }
+
     /// The outcome in an operator's words, with its duration.
     pub fn reason(&self) -> String {
         match &self.verdict {
             Verdict::Passed(detail) => format!("{detail} after {}", Took(self.took)),
             Verdict::Failed(failure) => failure.describe(self.took),
-            Verdict::Unable(why) => format!("could not check: {why}"),
+            Verdict::Unable(why) | Verdict::Unsent(why) => format!("could not check: {why}"),
         }
     }
 }

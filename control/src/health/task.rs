@@ -7,6 +7,7 @@
 
 mod board;
 mod entry;
+mod pace;
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;

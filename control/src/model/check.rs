@@ -33,6 +33,8 @@ pub struct Check {
     pub through: CheckPath,
     /// Plain connects between two full probes; 0 for always the full one.
     pub connects: u32,
+    /// What happens to a server that cannot be asked.
+    pub on_unsent: OnUnsent,
     /// What happens to a server that is down.
     pub on_down: OnDown,
     /// What happens to its connections.
@@ -58,6 +60,7 @@ impl Check {
             port: None,
             through: CheckPath::Direct,
             connects: 0,
+            on_unsent: OnUnsent::Down,
             on_down: OnDown::Quiesce,
             connections: ConnectionsOnDown::Keep,
             slow_start: Duration::ZERO,
@@ -75,6 +78,16 @@ pub enum CheckPath {
     /// the real server's own address is what clients' packets are sent to, and a tunnel's far end is
     /// watched by what becomes of its connections.
     Vip,
+}
+
+/// What happens to a server that this director has no way to: no route, no source address, a local filter.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum OnUnsent {
+    /// It counts as down after as many turns as failures would take.
+    #[default]
+    Down,
+    /// What was last known of it stands.
+    Keep,
 }
 
 /// What becomes of a server that is down.
@@ -451,6 +464,13 @@ pub struct UdpProbe {
     pub expect: Expectation,
     /// Whether a reply must come.
     pub reply: bool,
+}
+
+impl UdpProbe {
+    /// Whether no reply is good too, so that only an error tells that the server is down.
+    pub fn listens_to_silence(&self) -> bool {
+        !self.reply && self.expect == Expectation::default()
+    }
 }
 
 /// A program: exit status 0 is good.

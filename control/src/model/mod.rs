@@ -26,8 +26,8 @@ pub use alerts::{Alert, AlertEvent, AlertTarget, MailSecurity};
 pub use check::{
     AgentProbe, Check, CheckPath, ConnectionsOnDown, DialogueProbe, DialogueStep, DnsProbe,
     DnsRecord, Expectation, HttpProbe, HttpVersion, LdapProbe, Login, LoginProbe, NtpProbe, OnDown,
-    PassiveProbe, PingProbe, Probe, QueryProbe, RadiusProbe, RedisProbe, ScriptProbe, SipProbe,
-    SmtpProbe, StatusSet, Tls, TlsMode, UdpProbe,
+    OnUnsent, PassiveProbe, PingProbe, Probe, QueryProbe, RadiusProbe, RedisProbe, ScriptProbe,
+    SipProbe, SmtpProbe, StatusSet, Tls, TlsMode, UdpProbe,
 };
 pub use difference::{Change, Difference, differences};
 pub use document::{AttachedBy, Document, Interface, Node, Timeouts};

@@ -227,6 +227,30 @@ fn absurd_durations_do_not_overflow() {
     assert_eq!(fsm.due().unwrap(), began + SHORTEST_INTERVAL);
 }
 
+#[test]
+fn a_server_that_cannot_be_asked_is_down_after_fall_turns_from_any_state() {
+    let unsent = |fsm: &mut Fsm| {
+        let now = fsm.due().unwrap();
+        fsm.start(now);
+        let why = Outcome::unsent("no route", Duration::ZERO);
+        fsm.finish(&why, now).map(|change| (change.to, change.reason))
+    };
+    for known in [Health::Untested, Health::Up] {
+        let mut fsm = machine(known, 0, 2, 3);
+        assert_eq!(unsent(&mut fsm), None);
+        assert_eq!(unsent(&mut fsm), None);
+        let down = Some((Health::Down, "could not check: no route".into()));
+        assert_eq!(unsent(&mut fsm), down, "{known:?}");
+        assert_eq!(unsent(&mut fsm), None, "no news");
+    }
+    let mut fsm = machine(Health::Up, 0, 2, 3);
+    fsm.reconfigure(Cadence { unsent_fails: false, ..fsm.cadence().clone() }, Instant::now());
+    for _ in 0..10 {
+        assert_eq!(unsent(&mut fsm), None);
+    }
+    assert_eq!((fsm.health(), fsm.contrary()), (Health::Up, 0));
+}
+
 /// The slow model: keeps every counted result and looks back at them.
 fn model(answers: &[Answer], rise: usize, fall: usize) -> Vec<Health> {
     let mut verdicts = Vec::new();

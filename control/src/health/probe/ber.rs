@@ -71,13 +71,6 @@ impl<'a> Reader<'a> {
         self.any().filter(|element| element.tag == tag).map(|element| element.contents)
     }
 
-    /// Reads over the next element if it has this tag.
-    pub fn skip_optional(&mut self, tag: u8) {
-        if self.0.first() == Some(&tag) {
-            let _ = self.any();
-        }
-    }
-
     /// A small unsigned number with this tag (INTEGER or ENUMERATED).
     pub fn number(&mut self, tag: u8) -> Option<u32> {
         let digits = self.expect(tag)?;

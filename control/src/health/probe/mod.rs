@@ -186,6 +186,7 @@ impl Probe {
             Ok(Ok(detail)) => Verdict::Passed(detail),
             Ok(Err(Fault::Failed(failure))) => Verdict::Failed(failure),
             Ok(Err(Fault::Unable(why))) => Verdict::Unable(why),
+            Ok(Err(Fault::Unsent(why))) => Verdict::Unsent(why),
             Err(_) => Verdict::Failed(Failure::Timeout(attempt.waiting_for)),
         };
         let mut measured = attempt.measured;
@@ -291,6 +292,8 @@ enum Fault {
     Failed(Failure),
     /// This director could not ask.
     Unable(String),
+    /// This director has no way to the server.
+    Unsent(String),
 }
 
 impl Fault {
@@ -309,9 +312,15 @@ impl Fault {
         Self::Failed(Failure::Closed(expected))
     }
 
-    /// An error from preparing a socket: nobody else's fault.
+    /// An error from preparing a socket: not the server's fault.
     fn local(error: io::Error) -> Self {
-        Self::Unable(errno_text(&error))
+        let errno = error.raw_os_error().map(Errno::from_raw);
+        // Without rights no socket can be prepared, whatever the server.
+        let lacks_rights = matches!(errno, Some(Errno::EPERM | Errno::EACCES));
+        match errno.and_then(no_way).filter(|_| !lacks_rights) {
+            Some(cause) => Self::Unsent(format!("{cause} ({})", errno_text(&error))),
+            None => Self::Unable(errno_text(&error)),
+        }
     }
 
     /// An error from a socket in use, while `expected` was expected.
@@ -323,8 +332,11 @@ impl Fault {
         let Some(errno) = error.raw_os_error().map(Errno::from_raw) else {
             return Self::malformed(error.to_string());
         };
-        if is_local(errno) {
+        if is_scarcity(errno) {
             return Self::Unable(errno_text(&error));
+        }
+        if let Some(cause) = no_way(errno) {
+            return Self::Unsent(format!("{cause} ({})", errno_text(&error)));
         }
         Self::Failed(match errno {
             Errno::ECONNREFUSED => Failure::Refused,
@@ -335,23 +347,27 @@ impl Fault {
     }
 }
 
-/// Whether an error is about this director rather than about the server. To take every real server
-/// out because the director ran out of file descriptors would be worse than not to know.
-fn is_local(errno: Errno) -> bool {
+/// Whether this director lacks something that has nothing to do with the server. To take every real
+/// server out because the director ran out of file descriptors would be worse than not to know.
+fn is_scarcity(errno: Errno) -> bool {
     matches!(
         errno,
-        Errno::EMFILE
-            | Errno::ENFILE
-            | Errno::ENOBUFS
-            | Errno::ENOMEM
-            | Errno::EADDRNOTAVAIL
-            | Errno::EADDRINUSE
-            | Errno::EACCES
-            | Errno::EPERM
-            | Errno::ENODEV
-            | Errno::EINVAL
-            | Errno::EAFNOSUPPORT
+        Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM | Errno::EADDRINUSE
     )
+}
+
+/// What keeps this director's packets from the server, when it is the director's own kernel.
+#[allow(clippy::wildcard_enum_match_arm)] // 130 error numbers, of which these matter
+fn no_way(errno: Errno) -> Option<&'static str> {
+    Some(match errno {
+        Errno::EADDRNOTAVAIL => "no source address",
+        Errno::ENODEV => "the interface is not there",
+        Errno::EAFNOSUPPORT => "this host has no addresses of that family",
+        Errno::EINVAL => "no route, or a blackhole route",
+        Errno::EACCES => "no route, or a prohibit route",
+        Errno::EPERM => "filtered by this host's firewall",
+        _ => return None,
+    })
 }
 
 /// An operating system error in its own words, in lower case, without the number.

@@ -95,7 +95,7 @@ mod tests {
 
     use super::super::testing::*;
     use super::*;
-    use crate::health::outcome::Failure;
+    use crate::health::outcome::{Failure, Verdict};
     use crate::health::probe::{Probe, Target};
     use crate::model;
 
@@ -170,11 +170,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_source_address_that_is_gone_is_this_directors_fault() {
+    async fn a_source_address_that_is_gone_leaves_the_server_unknown() {
         let mut target = Target::new(silent().await);
         target.source = Some("192.0.2.77".parse().unwrap());
         let outcome = run_at(&tcp(&[]), &target).await;
-        assert_eq!(outcome.reason(), "could not check: cannot assign requested address");
+        let why = "no source address (cannot assign requested address)";
+        assert_eq!(outcome.verdict, Verdict::Unsent(why.into()));
+        assert_eq!(outcome.reason(), format!("could not check: {why}"));
     }
 
     #[tokio::test]

@@ -35,7 +35,9 @@ pub(super) async fn passed(probe: &Probe, server: SocketAddr) -> String {
     let outcome = run_at(probe, &Target::new(server)).await;
     match outcome.verdict {
         Verdict::Passed(detail) => detail,
-        Verdict::Failed(_) | Verdict::Unable(_) => panic!("{}", outcome.reason()),
+        Verdict::Failed(_) | Verdict::Unable(_) | Verdict::Unsent(_) => {
+            panic!("{}", outcome.reason())
+        }
     }
 }
 
@@ -44,7 +46,9 @@ pub(super) async fn failed(probe: &Probe, server: SocketAddr) -> Failure {
     let outcome = run_at(probe, &Target::new(server)).await;
     match outcome.verdict {
         Verdict::Failed(failure) => failure,
-        Verdict::Passed(_) | Verdict::Unable(_) => panic!("{}", outcome.reason()),
+        Verdict::Passed(_) | Verdict::Unable(_) | Verdict::Unsent(_) => {
+            panic!("{}", outcome.reason())
+        }
     }
 }
 

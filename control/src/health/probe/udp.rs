@@ -1,13 +1,16 @@
-//! A datagram, and its reply if one must come. A port that nobody listens on is told by ICMP.
+//! A datagram, and its reply if one must come.
+//!
+//! Where none must come, an ICMP error says that nobody listens. Silence is good only from a host that
+//! is there: it has to answer an echo request.
 
 use std::time::Duration;
 
 use super::expect::Expect;
-use super::{Attempt, Exchange, Fault, PrepareError, datagram, excerpt, stream};
+use super::{Attempt, Exchange, Fault, PrepareError, datagram, excerpt, ping, stream};
 use crate::model::UdpProbe;
 
-/// How long silence is listened to before it is taken for consent. An ICMP error comes as fast as
-/// a reply would.
+/// How long to listen before silence is taken for consent. An ICMP error comes as fast as a reply
+/// would.
 const LONGEST_SILENCE: Duration = Duration::from_millis(500);
 
 /// A payload and what its reply must be.
@@ -20,7 +23,7 @@ pub(super) struct Udp {
 impl Udp {
     pub fn prepare(wanted: &UdpProbe) -> Result<Self, PrepareError> {
         let expect = Expect::new(&wanted.expect)?;
-        let reply = wanted.reply || !expect.is_anything();
+        let reply = !wanted.listens_to_silence();
         Ok(Self { payload: wanted.payload.clone(), reply, expect })
     }
 
@@ -45,13 +48,17 @@ impl Udp {
         let fault = |error| Fault::from_io(error, "reply");
         socket.send(&self.payload).await.map_err(fault)?;
         let mut reply = [0; 512];
-        match tokio::time::timeout(patience, socket.recv(&mut reply)).await {
-            Ok(received) => {
-                let length = received.map_err(fault)?;
-                Ok(format!("reply {:?}", excerpt(&reply[..length])))
-            }
-            Err(_) => Ok("no error".into()),
-        }
+        let received = match tokio::time::timeout(patience, socket.recv(&mut reply)).await {
+            Ok(received) => received,
+            // The kernel finds out about a dead host only now, and a router may tell of one.
+            Err(_) => tokio::select! {
+                biased;
+                received = socket.recv(&mut reply) => received,
+                alive = ping::echo(attempt) => return alive.map(|_| "no error".into()),
+            },
+        };
+        let length = received.map_err(fault)?;
+        Ok(format!("reply {:?}", excerpt(&reply[..length])))
     }
 }
 

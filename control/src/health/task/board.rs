@@ -8,6 +8,7 @@ use tokio::task::AbortHandle;
 
 use super::Report;
 use super::entry::{CheckView, Entry, Job, SharedProbe};
+use super::pace::Pace;
 use crate::compile::RealKey;
 use crate::health::CheckSpec;
 use crate::health::outcome::Outcome;
@@ -21,6 +22,7 @@ pub(super) struct Board {
     /// When each check that waits is due.
     queue: BTreeSet<(Instant, RealKey)>,
     tallies: BTreeMap<RealKey, Tally>,
+    pace: Pace,
     /// Counts new checks, to spread their beginnings.
     position: u32,
     /// Counts runs over all checks, so that no two are ever taken for each other.
@@ -37,6 +39,7 @@ impl Board {
             entries: BTreeMap::new(),
             queue: BTreeSet::new(),
             tallies: BTreeMap::new(),
+            pace: Pace::default(),
             position: 0,
             runs: 0,
         }
@@ -48,6 +51,7 @@ impl Board {
         checks: BTreeMap<RealKey, CheckSpec>,
         now: Instant,
     ) -> BTreeMap<RealKey, Option<AbortHandle>> {
+        self.pace.forget(now);
         let gone: Vec<_> =
             self.entries.keys().filter(|key| !checks.contains_key(*key)).copied().collect();
         let gone = gone.into_iter().map(|key| (key, self.remove(&key))).collect();
@@ -119,8 +123,7 @@ impl Board {
     /// Begins the check that has been due longest. `None` when none is due; no job for a passive
     /// check, which is judged at once.
     pub fn begin_due(&mut self, now: Instant) -> Option<(RealKey, Option<(Job, u64)>)> {
-        let (due, key) = *self.queue.first().filter(|(due, _)| *due <= now)?;
-        self.queue.pop_first();
+        let (due, key) = self.pop_due(now)?;
         let tally = self.tallies.get(&key).copied().unwrap_or_default();
         let entry = self.entries.get_mut(&key)?;
         let job = entry.begin(tally, due, now);
@@ -130,6 +133,26 @@ impl Board {
         self.runs += 1;
         entry.run = self.runs;
         Some((key, job.map(|job| (job, self.runs))))
+    }
+
+    /// Takes the check off the queue that has been due longest. One that has to wait for other probes of
+    /// its host goes back until its turn.
+    fn pop_due(&mut self, now: Instant) -> Option<(Instant, RealKey)> {
+        loop {
+            let (due, key) = *self.queue.first().filter(|(due, _)| *due <= now)?;
+            self.queue.pop_first();
+            let entry = self.entries.get_mut(&key)?;
+            if entry.turn.take().is_some() || !entry.listens_to_silence() {
+                return Some((due, key));
+            }
+            let turn = self.pace.reserve(entry.spec.target.address.ip(), now);
+            if turn <= now {
+                return Some((due, key));
+            }
+            entry.turn = Some(turn);
+            entry.fsm.postpone(turn);
+            requeue(&mut self.queue, key, None, entry.fsm.due());
+        }
     }
 
     /// Notes how to end the probe that was begun.

@@ -119,6 +119,8 @@ pub(super) struct Entry {
     agent: Option<AgentWeight>,
     certificate: Option<(i64, bool)>,
     unable: bool,
+    /// The turn that this check waits for among those of its host, where they are spread.
+    pub turn: Option<Instant>,
     probes: u64,
     failures: u64,
     late: Duration,
@@ -140,6 +142,7 @@ impl Entry {
             agent: None,
             certificate: None,
             unable: false,
+            turn: None,
             probes: 0,
             failures: 0,
             late: Duration::ZERO,
@@ -166,6 +169,11 @@ impl Entry {
         self.probe = probe;
     }
 
+    /// Whether only an ICMP error would tell this check that its server is down.
+    pub fn listens_to_silence(&self) -> bool {
+        matches!(&self.spec.check.probe, model::Probe::Udp(udp) if udp.listens_to_silence())
+    }
+
     /// Begins the turn that was due. `None` for a passive check, which is judged here and now.
     pub fn begin(&mut self, tally: Tally, due: Instant, now: Instant) -> Option<Job> {
         let depth = self.fsm.start(now);
@@ -190,7 +198,7 @@ impl Entry {
         self.abort = None;
         self.probes += 1;
         let unable = match &outcome.verdict {
-            Verdict::Unable(why) => Some(why.clone()),
+            Verdict::Unable(why) | Verdict::Unsent(why) => Some(why.clone()),
             Verdict::Failed(_) => {
                 self.failures += 1;
                 None

@@ -2,8 +2,11 @@
 
 use super::{DAY, HOUR, ip, probe};
 use crate::model::section::Section;
-use crate::model::{Check, CheckPath, ConnectionsOnDown, OnDown, Probe};
+use crate::model::{Check, CheckPath, ConnectionsOnDown, OnDown, OnUnsent, Probe};
 use std::time::Duration;
+
+pub(in crate::model) const ON_UNSENT: &[(&str, OnUnsent)] =
+    &[("down", OnUnsent::Down), ("keep", OnUnsent::Keep)];
 
 pub(in crate::model) const ON_DOWN: &[(&str, OnDown)] =
     &[("quiesce", OnDown::Quiesce), ("remove", OnDown::Remove)];
@@ -39,6 +42,7 @@ pub(super) fn check(section: Section<'_, '_>) -> Option<Check> {
         port: section.number("port", 1..=65_535),
         through: section.word("through", THROUGH).unwrap_or_default(),
         connects: section.number("connects", 0..=1000).unwrap_or_default(),
+        on_unsent: section.word("on_unsent", ON_UNSENT).unwrap_or_default(),
         on_down: section.word("on_down", ON_DOWN).unwrap_or_default(),
         connections: section.word("connections", CONNECTIONS).unwrap_or_default(),
         slow_start: section.duration("slow_start", Duration::ZERO..=HOUR).unwrap_or_default(),

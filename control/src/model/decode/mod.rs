@@ -6,7 +6,7 @@ mod probe;
 mod service;
 mod vrrp;
 
-pub(super) use check::{CONNECTIONS, ON_DOWN, THROUGH};
+pub(super) use check::{CONNECTIONS, ON_DOWN, ON_UNSENT, THROUGH};
 pub(super) use node::{ALERT_EVENTS, BACKENDS, MAIL_SECURITY};
 pub(super) use probe::{HTTP_VERSIONS, RECORDS};
 pub(super) use service::FLAGS;

@@ -3,7 +3,7 @@
 use super::node::login;
 use super::word;
 use super::writer::{Writer, entry, inline, quoted};
-use crate::model::decode::{CONNECTIONS, HTTP_VERSIONS, ON_DOWN, RECORDS, THROUGH};
+use crate::model::decode::{CONNECTIONS, HTTP_VERSIONS, ON_DOWN, ON_UNSENT, RECORDS, THROUGH};
 use crate::model::{
     Check, DialogueProbe, DialogueStep, DnsRecord, Expectation, HttpProbe, HttpVersion, LoginProbe,
     Probe, QueryProbe, StatusSet, Tls, TlsMode, UdpProbe,
@@ -32,6 +32,7 @@ pub(super) fn check(writer: &mut Writer, check: &Check) {
     }
     writer.word_unless("through", word(THROUGH, &check.through), "real");
     writer.unless("connects", check.connects, 0);
+    writer.word_unless("on_unsent", word(ON_UNSENT, &check.on_unsent), "down");
     writer.word_unless("on_down", word(ON_DOWN, &check.on_down), "quiesce");
     writer.word_unless("connections", word(CONNECTIONS, &check.connections), "keep");
     writer.duration_unless("slow_start", check.slow_start, Duration::ZERO);

@@ -281,3 +281,31 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn checks_that_only_an_icmp_error_fails_take_turns_on_one_host() {
+    let start = Instant::now();
+    let silent = model::UdpProbe {
+        payload: Vec::new(),
+        expect: model::Expectation::default(),
+        reply: false,
+    };
+    let check = Arc::new(Check { probe: Probe::Udp(silent), ..check() });
+    let of_one_host = |n: u8| {
+        let address = SocketAddr::from(([10, 0, 0, 1], 5000 + u16::from(n)));
+        (key(n), CheckSpec { target: Arc::new(Target::new(address)), ..spec(&check, n) })
+    };
+    let mut board = Board::new("lb1".into());
+    board.replace((0..5).map(of_one_host).collect(), start);
+    let mut begun = Vec::new();
+    for at in (0..60_000).step_by(50) {
+        for key in turn(&mut board, start + ms(at), &pass()) {
+            begun.push((at, key));
+        }
+    }
+    assert!(begun.windows(2).all(|two| two[1].0 >= two[0].0 + 1100), "{begun:?}");
+    for n in 0..5 {
+        let turns = begun.iter().filter(|(_, begun)| *begun == key(n)).count();
+        assert!((9..=11).contains(&turns), "{n}: {turns}");
+    }
+}

@@ -147,7 +147,7 @@ pub(super) fn check() -> BoxedStrategy<Check> {
         (1..=1000_u32, 1..=1000_u32, 0..=1000_u32),
         (duration(0..1000), duration(0..1000)),
         (option::of(ip()), option::of(ip()), option::of(1..=65_535_u16), any::<bool>()),
-        (any::<bool>(), 0..3_u8),
+        (any::<bool>(), 0..3_u8, any::<bool>()),
     )
         .prop_map(|(probe, interval, down, timeout, counts, spans, place, policy)| Check {
             probe,
@@ -163,6 +163,7 @@ pub(super) fn check() -> BoxedStrategy<Check> {
             port: place.2,
             through: if place.3 { CheckPath::Vip } else { CheckPath::Direct },
             connects: counts.2,
+            on_unsent: if policy.2 { OnUnsent::Keep } else { OnUnsent::Down },
             on_down: if policy.0 { OnDown::Remove } else { OnDown::Quiesce },
             connections: [
                 ConnectionsOnDown::Keep,
