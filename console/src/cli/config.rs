@@ -12,8 +12,11 @@ use std::time::Duration;
 /// Checks a file without a daemon.
 pub(super) fn check(file: &Path) -> Outcome {
     let text = print::read_text(file)?;
-    match Document::parse(&text, &print::file_name(file)) {
-        Ok(document) => {
+    match Document::review(&text, &print::file_name(file)) {
+        Ok((document, doubts)) => {
+            for doubt in doubts {
+                eprintln!("warning: {doubt}");
+            }
             let reals: usize = document.services.iter().map(|service| service.reals.len()).sum();
             print::text(&format!(
                 "{} is valid: {}, {}\n",

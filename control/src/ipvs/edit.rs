@@ -58,6 +58,9 @@ pub(super) fn edit(
             let entry = document.service_at_mut(service).ok_or(Errno::Esrch)?;
             let mut real = Real::new(*server);
             apply_server(&mut real, entry.method, spec);
+            if !entry.can_reach(&real) {
+                return Err(Errno::Einval);
+            }
             entry.reals.push(real);
             Ok(vec![Change::ServerAdded(*service, *server)])
         }
@@ -68,6 +71,9 @@ pub(super) fn edit(
             let before = entry.real(server).ok_or(Errno::Enoent)?;
             let mut after = before.clone();
             apply_server(&mut after, entry.method, spec);
+            if !entry.can_reach(&after) {
+                return Err(Errno::Einval);
+            }
             if after == *before {
                 return Ok(Vec::new());
             }
@@ -131,6 +137,9 @@ fn edit_service(
     }
     let mut after = Service::clone(before);
     settings.apply(&mut after);
+    if !after.reals.iter().all(|real| after.can_reach(real)) {
+        return Err(Errno::Einval);
+    }
     if after == **before {
         return Ok(Vec::new());
     }

@@ -98,6 +98,15 @@ impl Document {
     /// # Errors
     /// Every problem of the text, in the order of their positions.
     pub fn parse(text: &str, file: &str) -> Result<Self, Vec<Problem>> {
+        Self::review(text, file).map(|(document, _)| document)
+    }
+
+    /// Like [`Document::parse`], and says what is valid but has no effect, or not the one that it seems to
+    /// have.
+    ///
+    /// # Errors
+    /// As [`Document::parse`].
+    pub fn review(text: &str, file: &str) -> Result<(Self, Vec<Problem>), Vec<Problem>> {
         super::decode::document(text, file)
     }
 

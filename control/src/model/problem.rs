@@ -27,17 +27,23 @@ impl fmt::Display for Problem {
 pub struct Problems<'t> {
     text: &'t str,
     found: Vec<(usize, String)>,
+    doubts: Vec<(usize, String)>,
 }
 
 impl<'t> Problems<'t> {
     /// Creates an empty list for a document's text.
     pub const fn new(text: &'t str) -> Self {
-        Self { text, found: Vec::new() }
+        Self { text, found: Vec::new(), doubts: Vec::new() }
     }
 
     /// Notes a problem at the start of `span`, in bytes of the text.
     pub fn note(&mut self, span: &Range<usize>, message: impl Into<String>) {
         self.found.push((span.start, message.into()));
+    }
+
+    /// Notes at the start of `span` what is no mistake in itself and is hardly meant.
+    pub fn doubt(&mut self, span: &Range<usize>, message: impl Into<String>) {
+        self.doubts.push((span.start, message.into()));
     }
 
     /// The part of the text that `span` covers, cut to one short line.
@@ -52,17 +58,30 @@ impl<'t> Problems<'t> {
     }
 
     /// All problems in the order of their positions; those at one place in the order noted.
-    pub fn into_sorted(mut self, file: &str) -> Vec<Problem> {
-        self.found.sort_by_key(|(offset, _)| *offset);
-        let mut lines = LineCounter { text: self.text, offset: 0, line: 1, line_start: 0 };
-        self.found
-            .into_iter()
-            .map(|(offset, message)| {
-                let (line, column) = lines.advance(offset);
-                Problem { file: file.to_owned(), line, column, message }
-            })
-            .collect()
+    pub fn into_sorted(self, file: &str) -> Vec<Problem> {
+        sorted(self.text, self.found, file)
     }
+
+    /// All doubts when there is no problem, and all problems otherwise, each in order.
+    pub fn into_doubts(self, file: &str) -> Result<Vec<Problem>, Vec<Problem>> {
+        if self.found.is_empty() {
+            Ok(sorted(self.text, self.doubts, file))
+        } else {
+            Err(self.into_sorted(file))
+        }
+    }
+}
+
+fn sorted(text: &str, mut found: Vec<(usize, String)>, file: &str) -> Vec<Problem> {
+    found.sort_by_key(|(offset, _)| *offset);
+    let mut lines = LineCounter { text, offset: 0, line: 1, line_start: 0 };
+    found
+        .into_iter()
+        .map(|(offset, message)| {
+            let (line, column) = lines.advance(offset);
+            Problem { file: file.to_owned(), line, column, message }
+        })
+        .collect()
 }
 
 /// Turns ascending byte offsets into lines and columns in one pass over the text.

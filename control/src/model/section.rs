@@ -41,6 +41,11 @@ impl<'t, 'p> Section<'t, 'p> {
         self.problems.borrow_mut().note(&span, message);
     }
 
+    /// Notes a doubt at a key's value, or at the table when the key is absent.
+    pub fn doubt_at(&self, key: &'static str, message: impl Into<String>) {
+        self.problems.borrow_mut().doubt(&self.span_of(key), message);
+    }
+
     /// Notes a problem at a place inside this table.
     pub fn problem_in(&self, span: &Range<usize>, message: impl Into<String>) {
         self.problems.borrow_mut().note(span, message);

@@ -200,6 +200,38 @@ impl Service {
         real.check.as_ref().or(self.check.as_ref())
     }
 
+    /// Why a service's packets cannot reach a server at this address by this method.
+    pub fn misfit(&self, method: Method, server: SocketAddr) -> Option<String> {
+        let tunnel = matches!(method, Method::Tunnel(_));
+        if Family::of(&server.ip()) != self.address.family() && !tunnel {
+            return Some(format!(
+                "{} is of another family than the service, should come with method \"tun\"",
+                server.ip()
+            ));
+        }
+        // A service of all ports or of a mark has no port of its own that could be another one.
+        let (virtual_port, port) = (self.address.port(), server.port());
+        let (keeps, name) = match method {
+            Method::DirectRouting => (true, "dr"),
+            Method::Tunnel(_) => (true, "tun"),
+            Method::Nat | Method::FullNat | Method::Local => (false, ""),
+        };
+        if keeps && virtual_port != 0 && port != 0 && port != virtual_port {
+            return Some(format!(
+                "port {port} should be {virtual_port}, the service's own: method \"{name}\" leaves packets \
+                 as they are"
+            ));
+        }
+        None
+    }
+
+    /// Whether packets can be forwarded to this real server as the document says.
+    pub fn can_reach(&self, real: &Real) -> bool {
+        let method = self.method_of(real);
+        let one_packet = self.one_packet && method == Method::FullNat;
+        !one_packet && self.misfit(method, real.address).is_none()
+    }
+
     /// The real server with this address.
     pub fn real(&self, address: &SocketAddr) -> Option<&Real> {
         self.reals.iter().find(|real| real.address == *address)

@@ -2,5 +2,6 @@
 
 pub(crate) mod arbitrary;
 mod bad_files;
+mod combinations;
 
 mod round_trip;

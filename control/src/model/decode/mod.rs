@@ -1,6 +1,7 @@
 //! TOML to document: every table decoded on its own, so that all problems come out at once.
 
 mod check;
+mod combinations;
 mod node;
 mod probe;
 mod service;
@@ -24,11 +25,11 @@ const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// Reads a document.
+/// Reads a document, and what is doubtful about it.
 ///
 /// # Errors
 /// Every problem, by position.
-pub(super) fn document(text: &str, file: &str) -> Result<Document, Vec<Problem>> {
+pub(super) fn document(text: &str, file: &str) -> Result<(Document, Vec<Problem>), Vec<Problem>> {
     let (root, syntax) = DeTable::parse_recoverable(text);
     let problems = RefCell::new(Problems::new(text));
     for error in &syntax {
@@ -45,8 +46,7 @@ pub(super) fn document(text: &str, file: &str) -> Result<Document, Vec<Problem>>
         section.finish();
         document
     };
-    let found = problems.into_inner().into_sorted(file);
-    if found.is_empty() { Ok(document) } else { Err(found) }
+    problems.into_inner().into_doubts(file).map(|doubts| (document, doubts))
 }
 
 fn sections(root: &Section<'_, '_>) -> Document {

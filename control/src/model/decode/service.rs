@@ -1,6 +1,6 @@
 //! `[[service]]` and what is inside.
 
-use super::{HOUR, SECOND, check, ip, name, prefix, socket, unique};
+use super::{HOUR, SECOND, check, combinations, ip, name, prefix, socket, unique};
 use crate::model::names::{PROTOCOLS, SCHEDULERS};
 use crate::model::section::{Section, integer};
 use crate::model::service::{MAX_TIMEOUT, MAX_WEIGHT};
@@ -72,28 +72,14 @@ fn service(section: &Section<'_, '_>) -> Option<Service> {
     service.check = section.table("check", "[service.check]").and_then(check::check);
     for real in section.tables("real", "[[service.real]]") {
         let read = self::real(&real, &service);
+        if let Some(read) = &read {
+            combinations::of_real(&real, &service, read);
+        }
         real.finish();
         service.reals.extend(read);
     }
-    fits_together(section, &service);
+    combinations::of_service(section, &service);
     address.map(|_| service)
-}
-
-/// Rules that span several keys of a service.
-fn fits_together(section: &Section<'_, '_>, service: &Service) {
-    let VirtualAddress::Socket { protocol, address } = service.address else { return };
-    if service.one_packet && protocol != Protocol::Udp {
-        section.problem_at("one_packet", "one_packet is on, should be only with protocol \"udp\"");
-    }
-    if address.port() == 0 && service.persistence.is_none() {
-        section.problem_at(
-            "address",
-            "address has port 0, which takes every port and should come with persistence",
-        );
-    }
-    if service.client_address != ClientAddress::Hidden && protocol != Protocol::Tcp {
-        section.problem_at("client_address", "client_address should be only with protocol \"tcp\"");
-    }
 }
 
 fn virtual_address(section: &Section<'_, '_>) -> Option<VirtualAddress> {
@@ -334,12 +320,12 @@ fn real(section: &Section<'_, '_>, service: &Service) -> Option<Real> {
         section.problem_at("lower", message);
     }
     if let Some(address) = address {
-        real_address(section, service, &real, address);
+        real_address(section, service, address);
     }
     address.map(|_| real)
 }
 
-fn real_address(section: &Section<'_, '_>, service: &Service, real: &Real, address: SocketAddr) {
+fn real_address(section: &Section<'_, '_>, service: &Service, address: SocketAddr) {
     if !is_unicast(address.ip()) {
         section
             .problem_at("address", format!("{} cannot be a real server's address", address.ip()));
@@ -347,16 +333,5 @@ fn real_address(section: &Section<'_, '_>, service: &Service, real: &Real, addre
     if service.real(&address).is_some() {
         let message = format!("{address} was given before, should be in a service once");
         section.problem_at("address", message);
-    }
-    let same_family = Family::of(&address.ip()) == service.address.family();
-    let tunnel = matches!(service.method_of(real), Method::Tunnel(_));
-    if !same_family && !tunnel {
-        section.problem_at(
-            "address",
-            format!(
-                "{} is of another family than the service, should come with method \"tun\"",
-                address.ip()
-            ),
-        );
     }
 }

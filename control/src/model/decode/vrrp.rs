@@ -122,6 +122,18 @@ fn fits_together(section: &Section<'_, '_>, instance: &VrrpInstance) {
     if instance.addresses.len() > 255 {
         section.problem_at("addresses", "addresses are more than 255, should be several instances");
     }
+    if !instance.preempt && !instance.preempt_delay.is_zero() {
+        section.doubt_at("preempt_delay", "preempt_delay has no effect with preempt = false");
+    }
+    if !instance.preempt && instance.priority == 255 {
+        let message = "priority is 255, the owner of the addresses, which always preempts";
+        section.doubt_at("priority", message);
+    }
+    let one_kind = instance.version == 2 || family == Family::V6;
+    if section.has("checksum_pseudo_header") && one_kind {
+        let message = "checksum_pseudo_header has an effect only in version 3 over IPv4";
+        section.doubt_at("checksum_pseudo_header", message);
+    }
     let mixed = |address: &IpAddr| Family::of(address) != family;
     if instance.unicast_peers.iter().any(mixed) {
         section.problem_at("unicast_peers", "unicast_peers should be of the addresses' family");

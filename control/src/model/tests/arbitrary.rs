@@ -205,9 +205,27 @@ fn service_at(address: VirtualAddress) -> BoxedStrategy<Service> {
             let mut seen = BTreeSet::new();
             service.reals = inside.1;
             service.reals.retain(|real| seen.insert(real.address));
+            fit(&mut service);
             service
         })
         .boxed()
+}
+
+/// Takes out what excludes each other.
+fn fit(service: &mut Service) {
+    let port = service.address.port();
+    let service_method = service.method;
+    for real in &mut service.reals {
+        let method = real.method.unwrap_or(service_method);
+        let keeps = matches!(method, Method::DirectRouting | Method::Tunnel(_));
+        if keeps && port != 0 && real.address.port() != 0 {
+            real.address.set_port(port);
+        }
+    }
+    let mut seen = BTreeSet::new();
+    service.reals.retain(|real| seen.insert(real.address));
+    let full_nat = service.reals.iter().any(|real| service.method_of(real) == Method::FullNat);
+    service.one_packet &= !full_nat && service.method != Method::FullNat;
 }
 
 fn services() -> BoxedStrategy<Vec<Service>> {
