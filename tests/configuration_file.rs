@@ -2,6 +2,7 @@
 //! and say what that takes back; a bad one changes nothing and is reported; a full disk refuses changes and leaves forwarding alone.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -161,6 +162,37 @@ fn autoreload_notices_a_changed_file_by_itself() -> Result<()> {
     fs::write(file(&director), config(true, &[11]))?;
     wait::pause(Duration::from_secs(5));
     until_listed(&director, &["10.0.0.12:80"])
+}
+
+#[test]
+fn autoreload_and_sighup_never_take_half_a_file_or_an_emptied_one() -> Result<()> {
+    let site = Site::new("halffile", 1, 0)?;
+    let first = config(true, &[11, 12, 13]);
+    let director = Director::start(&site.director, Path::new(BINARY), Some(&first))?;
+    let all = ["10.0.0.11:80", "10.0.0.12:80", "10.0.0.13:80"];
+    until_listed(&director, &all)?;
+
+    // Nothing but a remark changes. Each pause is longer than the quiet moment after a change.
+    let mut writer = fs::File::create(file(&director))?;
+    for piece in format!("# a remark\n{first}").split_inclusive("[[service.real]]\n") {
+        writer.write_all(piece.as_bytes())?;
+        director.daemon().signal(Signal::SIGHUP)?;
+        wait::pause(Duration::from_millis(2500));
+        until_listed(&director, &all)?;
+    }
+    drop(writer);
+    wait::pause(Duration::from_millis(2500));
+    until_listed(&director, &all)?;
+    let history = director.viaduct(&["history"])?;
+    ensure!(history.matches("configuration file").count() == 1, "{history}");
+
+    fs::write(file(&director), "")?;
+    until_said(&director, &["was not applied", "has no service", "viaduct apply"])?;
+    until_listed(&director, &all)?;
+    // By hand it is done.
+    director.viaduct(&["apply", &file(&director).to_string_lossy()])?;
+    ensure!(director.states()?.is_empty());
+    Ok(())
 }
 
 #[test]

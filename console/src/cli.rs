@@ -1,6 +1,7 @@
 //! The command line: one module for each command.
 
 mod config;
+mod config_file;
 pub mod demo;
 mod doctor;
 mod explain;

@@ -1,5 +1,6 @@
 //! `run`: the daemon.
 
+use super::config_file::ConfigFile;
 use super::notify::notify;
 use super::print;
 use crate::args::{ConsoleAddress, RunArguments};
@@ -12,7 +13,7 @@ use dataplane::packet_path::Capacity;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
@@ -20,8 +21,8 @@ use tracing_subscriber::EnvFilter;
 /// Threads for the API and the tasks of control; packets have their own.
 const THREADS: usize = 2;
 
-/// How often a file with `autoreload` is looked at.
-const LOOK: Duration = Duration::from_secs(2);
+/// How often the configuration file is looked at.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// How long requests under way may take once the daemon ends.
 const LAST_REQUESTS: Duration = Duration::from_secs(5);
@@ -120,31 +121,31 @@ async fn until_stopped(handle: &Handle, config: Option<&Path>) -> Result<(), Str
     let mut interrupt = listen(SignalKind::interrupt())?;
     let mut hang_up = listen(SignalKind::hangup())?;
     let mut look = tokio::time::interval(LOOK);
-    let mut changed = config.and_then(changed_at);
+    let mut file = config.map(|path| ConfigFile::new(path, tokio::time::Instant::now()));
+    let mut asked = false;
     loop {
-        tokio::select! {
+        let now = tokio::select! {
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
-            _ = hang_up.recv() => match config {
-                Some(path) => apply_again(handle, path).await,
-                None => tracing::warn!("SIGHUP ignored: the daemon was started without --config"),
-            },
-            _ = look.tick() => {
-                let Some(path) = config else { continue };
-                let now = changed_at(path);
-                if now != changed {
-                    changed = now;
-                    if handle.snapshot().document.node.autoreload {
-                        apply_again(handle, path).await;
-                    }
-                }
+            _ = hang_up.recv() => {
+                asked = true;
+                continue;
             }
+            now = look.tick() => now,
+        };
+        let (Some(path), Some(file)) = (config, &mut file) else {
+            if std::mem::take(&mut asked) {
+                tracing::warn!("SIGHUP ignored: the daemon was started without --config");
+            }
+            continue;
+        };
+        // Whoever asks while the file is being written gets the whole of it.
+        let Some(changed) = file.has_changed(now) else { continue };
+        let wanted = changed && handle.snapshot().document.node.autoreload;
+        if std::mem::take(&mut asked) || wanted {
+            apply_again(handle, path).await;
         }
     }
-}
-
-fn changed_at(path: &Path) -> Option<SystemTime> {
-    std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok()
 }
 
 /// Certificates that checks use are read again in any case. A bad file changes nothing and is reported.

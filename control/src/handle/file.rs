@@ -15,7 +15,8 @@ impl Handle {
     /// what it takes back is said.
     ///
     /// # Errors
-    /// When the document is refused or cannot be stored; nothing has changed then.
+    /// When the document is refused or cannot be stored; nothing has changed then. A file without services
+    /// is refused while services run: it was emptied by mistake more likely than on purpose.
     pub async fn apply_file(&self, file: GivenFile) -> Result<(), Refusal> {
         let file = Arc::new(file);
         let asked = Arc::clone(&file);
@@ -24,6 +25,9 @@ impl Handle {
         match found.and_then(|found| found).map_err(refused)? {
             Known::Unchanged => self.leave(&file, &running).await?,
             Known::Changed(before) => {
+                if file.document.services.is_empty() && !running.services.is_empty() {
+                    return Err(Refusal::Emptied(file.name.clone()));
+                }
                 let document = file.document.clone();
                 let applied = self.apply(document, "viaduct run", &file.comment(), None).await?;
                 if let Some(revision) = applied

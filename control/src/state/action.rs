@@ -155,6 +155,12 @@ pub enum Refusal {
     /// The document has problems.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Invalid(Vec<Problem>),
+    /// The configuration file lost all its services.
+    #[error(
+        "the configuration file {0} has no service any more, and services run; if that is meant, run: \
+         viaduct apply {0}"
+    )]
+    Emptied(String),
     /// The configuration changed since the caller read it.
     #[error("the configuration has changed in the meantime: look at it and try again")]
     Conflict,

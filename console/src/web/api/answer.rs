@@ -30,7 +30,9 @@ impl Failure {
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
         let status = match &refusal {
-            Refusal::Invalid(_) | Refusal::TooLarge(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Refusal::Invalid(_) | Refusal::Emptied(_) | Refusal::TooLarge(_) => {
+                StatusCode::UNPROCESSABLE_ENTITY
+            }
             Refusal::Conflict | Refusal::Unconfirmed(_) | Refusal::NothingToConfirm => {
                 StatusCode::CONFLICT
             }
@@ -46,7 +48,8 @@ impl From<Refusal> for Failure {
         let error = refusal.to_string();
         let problems = match refusal {
             Refusal::Invalid(problems) => problems,
-            Refusal::Conflict
+            Refusal::Emptied(_)
+            | Refusal::Conflict
             | Refusal::Unconfirmed(_)
             | Refusal::NothingToConfirm
             | Refusal::NoRevision(_)
