@@ -1,6 +1,6 @@
 //! Starts and ends the director's threads and tasks: the store, the packet workers, the loop.
 
-use crate::engine::{Engine, Keeper, Listening, World, clock, unix_now, with_causes};
+use crate::engine::{Engine, Keeper, Listening, Mail, World, clock, unix_now, with_causes};
 use crate::events::Event;
 use crate::handle::Handle;
 use crate::health::task::Checker;
@@ -129,7 +129,8 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
             None
         }
     };
-    let (inbox, messages) = mpsc::channel(INBOX);
+    let (inbox, usual) = mpsc::channel(INBOX);
+    let (express, urgent) = mpsc::channel(INBOX);
     let (fail, worker_failed) = oneshot::channel();
     forward_notices(notices, inbox.clone(), fail)?;
     let (keeper, store) = Keeper::start(store, inbox.clone())?;
@@ -177,7 +178,8 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     let records = listeners.subscribe();
     tokio::spawn(alerting::run(settings.host.clone(), followed.clone(), records, inbox.clone()));
     let mastership = Mastership::default();
-    let roles = mastership::run(mastership.clone(), followed.clone(), below_quorum, inbox.clone());
+    let roles =
+        mastership::run(mastership.clone(), followed.clone(), below_quorum, express.clone());
     tokio::spawn(roles);
     tokio::spawn(clocks::run(
         clock_keeper.clone(),
@@ -193,7 +195,7 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         directory: settings.state.join("peer"),
         host: settings.host,
         document: followed.clone(),
-        inbox: inbox.clone(),
+        inbox: express,
     });
     tokio::spawn(linking);
     tokio::spawn(kernel_sync::run(Arc::clone(&dataplane), wanted_daemons, inbox.clone()));
@@ -212,10 +214,11 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     };
     let engine =
         Engine { state, world, started, snapshot, tickets: 0, ipvs_host: ipvs::Host::default() };
+    let mail = Mail { urgent, usual, inner };
     let (over, ended) = oneshot::channel();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let engine = std::thread::Builder::new().name("engine".to_owned()).spawn(move || {
-        runtime.block_on(engine.run(messages, inner, host_watch, words));
+        runtime.block_on(engine.run(mail, host_watch, words));
         let _ = over.send(());
     })?;
     Ok(Running {

@@ -2,7 +2,7 @@
 
 use super::packets::Workers;
 use super::world::World;
-use crate::events::{Event, decide};
+use crate::events::{Event, decide, publish_if_stale};
 use crate::host::{HostState, Watch};
 use crate::inbox::Message;
 use crate::ipvs;
@@ -12,6 +12,19 @@ use arc_swap::ArcSwap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc;
+
+/// Messages decided on before what they changed is published, however many more are waiting.
+const TURN: usize = 4096;
+
+/// What the loop reads.
+pub(crate) struct Mail {
+    /// What VRRP and the link to the other director say: it is never behind anything else.
+    pub(crate) urgent: mpsc::Receiver<Message>,
+    /// Everything else.
+    pub(crate) usual: mpsc::Receiver<Message>,
+    /// What the loop tells itself.
+    pub(crate) inner: mpsc::UnboundedReceiver<Event>,
+}
 
 /// The loop with all that it owns.
 pub(crate) struct Engine {
@@ -27,8 +40,7 @@ impl Engine {
     /// Turns until the engine is told to stop.
     pub(crate) async fn run(
         mut self,
-        mut messages: mpsc::Receiver<Message>,
-        mut inner: mpsc::UnboundedReceiver<Event>,
+        mut mail: Mail,
         mut host: Watch,
         words: Vec<(Severity, String)>,
     ) {
@@ -40,20 +52,22 @@ impl Engine {
             let due = self.started + self.state.deadline();
             let going = tokio::select! {
                 biased;
-                Some(event) = inner.recv() => self.happen(event),
+                Some(event) = mail.inner.recv() => self.happen(event),
+                Some(message) = mail.urgent.recv() => self.take(message, &mut mail),
                 () = tokio::time::sleep_until(due.into()) => self.happen(Event::TimePassed),
                 changed = host.changed() => match changed {
                     Ok(picture) => self.host_changed(picture),
                     Err(_) => false,
                 },
-                message = messages.recv() => match message {
-                    Some(message) => self.receive(message),
+                message = mail.usual.recv() => match message {
+                    Some(message) => self.take(message, &mut mail),
                     None => false,
                 },
             };
             if !going {
                 break;
             }
+            self.publish();
         }
         // Callers that still wait are told by their channel's end.
         self.world.waiting.clear();
@@ -75,6 +89,24 @@ impl Engine {
         self.happen(Event::HostChanged(picture))
     }
 
+    /// Decides on a message and on all that wait behind it, the urgent ones first.
+    fn take(&mut self, first: Message, mail: &mut Mail) -> bool {
+        let mut going = self.receive(first);
+        for _ in 1..TURN {
+            let next = mail.urgent.try_recv().or_else(|_| mail.usual.try_recv());
+            let Some(message) = next.ok().filter(|_| going) else { break };
+            going = self.receive(message);
+        }
+        going
+    }
+
+    /// Brings what packets look up up to date.
+    fn publish(&mut self) {
+        if self.state.stale {
+            self.act(publish_if_stale);
+        }
+    }
+
     fn receive(&mut self, message: Message) -> bool {
         match message {
             Message::Event(event) => self.happen(event),
@@ -85,6 +117,7 @@ impl Engine {
                 self.happen((ask.make)(ticket))
             }
             Message::Query(query) => {
+                self.publish();
                 query(&self.state, &Workers(&self.world.dataplane));
                 true
             }
@@ -92,11 +125,15 @@ impl Engine {
     }
 
     fn happen(&mut self, event: Event) -> bool {
+        self.act(|state, senses, out| decide(state, event, senses, out))
+    }
+
+    fn act(&mut self, act: impl FnOnce(&mut State, &Senses<'_>, &mut Vec<Action>)) -> bool {
         let now = self.now();
         let mut actions = Vec::new();
         let packets = Workers(&self.world.dataplane);
         let senses = Senses { now, packets: &packets, host: &self.ipvs_host };
-        decide(&mut self.state, event, &senses, &mut actions);
+        act(&mut self.state, &senses, &mut actions);
         let going = self.carry_out(actions);
         self.snapshot.store(Arc::new(Snapshot::of(&self.state)));
         going

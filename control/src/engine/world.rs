@@ -12,7 +12,7 @@ use crate::tasks::Replication;
 use dataplane::io::steer::{Guard, Steering, SteeringRules};
 use dataplane::io::{Attach, Attachment, Backend, attach};
 use dataplane::packet_path::connections::Slot;
-use dataplane::table::{Mac, PortId, RealId, ServiceTable};
+use dataplane::table::{Mac, PortId, RealId};
 use dataplane::worker::{Dataplane, MOST_PORTS};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
@@ -73,7 +73,7 @@ impl World {
             Action::Store(command) => self.keeper.command(command),
             Action::Publish { table, fresh_reals, fresh_services } => {
                 ledger.open(&fresh_reals, &fresh_services, &Workers(&self.dataplane));
-                self.dataplane.publish(ServiceTable::clone(&table));
+                self.dataplane.publish(table);
             }
             Action::PublishHops(hops) => self.dataplane.publish_hops(hops),
             Action::Steer(rules) => self.steer(&rules),

@@ -26,7 +26,7 @@ pub(super) fn ticked(state: &mut State, senses: &Senses<'_>, out: &mut Vec<Actio
     shared_configuration::repeat_if_due(state, now, out);
     peer_verdicts::tell_if_due(state, now, out);
     if state.warming {
-        super::real_changed::republish(state, senses, out);
+        state.stale = true;
     }
     if state.estimate_due <= now.steady {
         state.estimate_due = now.steady + ESTIMATOR_PERIOD;

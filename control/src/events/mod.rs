@@ -5,6 +5,7 @@ mod config_committed;
 mod edited;
 mod link_changed;
 mod peer_verdicts;
+mod publication;
 mod real_changed;
 mod role_changed;
 mod server_drained;
@@ -12,6 +13,7 @@ mod setup_suspected;
 mod shared_configuration;
 mod stored;
 
+pub use publication::publish_if_stale;
 pub use server_drained::real_key_of;
 pub use shared_configuration::Choice;
 
@@ -275,10 +277,14 @@ pub enum Event {
     StopAsked,
 }
 
-/// Decides what follows from an event.
+/// Decides what follows from an event. What packets look up may be stale afterwards: see
+/// [`publish_if_stale`].
 pub fn decide(state: &mut State, event: Event, senses: &Senses<'_>, out: &mut Vec<Action>) {
     let now = senses.now;
     state.steady = now.steady;
+    if sees_what_is_published(&event) {
+        publish_if_stale(state, senses, out);
+    }
     match event {
         Event::ConfigApplied { ticket, document, author, comment, confirm_within } => {
             let wish = config_committed::Wish { document, author, comment, confirm_within };
@@ -336,7 +342,7 @@ pub fn decide(state: &mut State, event: Event, senses: &Senses<'_>, out: &mut Ve
         }
         Event::SorryPagesOpened(places) => {
             state.situation.sorry_pages = places;
-            real_changed::republish(state, senses, out);
+            state.stale = true;
         }
         Event::RealNoticed { real, kind, severity, text } => {
             real_changed::noticed(state, &real, (severity, kind), text, now, out);
@@ -372,6 +378,15 @@ pub fn decide(state: &mut State, event: Event, senses: &Senses<'_>, out: &mut Ve
         Event::StopAsked => config_committed::stop(state, out),
     }
     shared_configuration::look(state, now, out);
+}
+
+/// Whether an event's story shows what is published, or publishes for an operator without a word about
+/// quorums.
+const fn sees_what_is_published(event: &Event) -> bool {
+    matches!(
+        event,
+        Event::IpvsAsked { .. } | Event::ServerDrained { .. } | Event::ServerUndrained { .. }
+    )
 }
 
 fn peer_said(state: &mut State, control: Control, senses: &Senses<'_>, out: &mut Vec<Action>) {

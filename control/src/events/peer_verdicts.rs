@@ -3,7 +3,7 @@
 //! A director's own probes always win. Until they have said something about a real server, after a start
 //! or when the server is new, the peer's last word counts instead of none.
 
-use super::{Kind, Senses, Severity, real_changed, server_drained};
+use super::{Kind, Senses, Severity, server_drained};
 use crate::compile::RealKey;
 use crate::state::{Action, Moment, PeerVerdict, State};
 use crate::sync::message::{Verdict, Verdicts};
@@ -81,6 +81,6 @@ pub(super) fn heard(
         state.record(senses.now, (Severity::Info, Kind::Peer), "peer", text, out);
     }
     if counts || whole {
-        real_changed::republish(state, senses, out);
+        state.stale = true;
     }
 }

@@ -3,9 +3,8 @@
 use super::{Kind, Senses, Severity, peer_verdicts};
 use crate::compile::RealKey;
 use crate::health::weight::AgentWeight;
-use crate::model::{ConnectionsOnDown, Service, VirtualAddress};
+use crate::model::{ConnectionsOnDown, Service};
 use crate::state::{Action, HealthView, Moment, State};
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 pub(super) fn down(
@@ -25,8 +24,8 @@ pub(super) fn down(
     peer_verdicts::changed(state, real, senses.now);
     if was_up {
         state.record_of(senses.now, (Severity::Warning, Kind::RealDown), &real, text, out);
-        republish(state, senses, out);
-        end_connections(state, &service, &real, out);
+        state.stale = true;
+        end_connections(state, &service, &real);
     }
 }
 
@@ -55,7 +54,7 @@ pub(super) fn up(
     }
     // The first word about a new server may be what a dead service waits for.
     if was_down || state.situation.down.contains(&real.0) {
-        republish(state, senses, out);
+        state.stale = true;
     }
 }
 
@@ -87,7 +86,7 @@ pub(super) fn weighed(
             None => format!("{} asks for no weight of its own any more", real.1),
         };
         state.record_of(senses.now, (Severity::Info, Kind::Weight), real, text, out);
-        republish(state, senses, out);
+        state.stale = true;
     }
 }
 
@@ -111,41 +110,17 @@ fn service_of(state: &State, real: &RealKey) -> Option<Arc<Service>> {
     Some(Arc::clone(service))
 }
 
-/// What becomes of the connections of a server that died.
-fn end_connections(state: &State, service: &Service, real: &RealKey, out: &mut Vec<Action>) {
+/// What becomes of the connections of a server that died, once new ones go to others.
+fn end_connections(state: &mut State, service: &Service, real: &RealKey) {
     let check = service.real(&real.1).and_then(|real| service.check_of(real));
     let Some(id) = state.ids.real_id(real) else { return };
     match check.map(|check| check.connections) {
-        Some(ConnectionsOnDown::Reset) => out.push(Action::ResetConnections(id)),
-        Some(ConnectionsOnDown::Reschedule) => out.push(Action::EndConnections(id)),
+        Some(ConnectionsOnDown::Reset) => {
+            state.after_publication.push(Action::ResetConnections(id));
+        }
+        Some(ConnectionsOnDown::Reschedule) => {
+            state.after_publication.push(Action::EndConnections(id));
+        }
         Some(ConnectionsOnDown::Keep) | None => {}
     }
-}
-
-/// Publishes anew and notes which services went down or came up by it.
-pub(super) fn republish(state: &mut State, senses: &Senses<'_>, out: &mut Vec<Action>) {
-    let before = state.situation.down.clone();
-    state.republish(out);
-    let after = &state.situation.down;
-    let lost: Vec<_> = after.difference(&before).copied().collect();
-    let gained: Vec<_> = before.difference(after).copied().collect();
-    for service in named(state, &lost.into_iter().collect()) {
-        let text = match &service.sorry {
-            Some(_) => "too few real servers are left; the sorry server answers",
-            None => "too few real servers are left",
-        };
-        state.record(senses.now, (Severity::Error, Kind::ServiceDown), &service.name, text, out);
-    }
-    for service in named(state, &gained.into_iter().collect()) {
-        let text = "enough real servers again";
-        state.record(senses.now, (Severity::Info, Kind::ServiceUp), &service.name, text, out);
-    }
-}
-
-/// Services without real servers are being set up, not in trouble.
-fn named(state: &State, addresses: &BTreeSet<VirtualAddress>) -> Vec<Arc<Service>> {
-    let services = state.running.services.iter();
-    let matching = services
-        .filter(|service| addresses.contains(&service.address) && !service.reals.is_empty());
-    matching.cloned().collect()
 }

@@ -21,7 +21,7 @@ pub(super) fn changed(
     }
     if was_master != is_master {
         // Packets first, people later.
-        super::real_changed::republish(state, senses, out);
+        super::publication::republish(state, senses, out);
         super::setup_suspected::forget_others(state);
     }
     let severity = match to {

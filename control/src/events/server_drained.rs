@@ -127,7 +127,7 @@ pub(super) fn restored(
     // What the backup said of it was of another time.
     let lineage = state.sharing.remembered();
     out.extend(lineage.map(|bytes| Action::Store(StoreCommand::Lineage(bytes))));
-    super::real_changed::republish(state, senses, out);
+    super::publication::republish(state, senses, out);
 }
 
 /// The last order about a real server, for the peer.
@@ -197,7 +197,7 @@ pub(super) fn heard(
         }
     }
     if news {
-        super::real_changed::republish(state, senses, out);
+        super::publication::republish(state, senses, out);
     }
 }
 

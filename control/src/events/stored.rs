@@ -50,7 +50,7 @@ fn run(state: &mut State, senses: &Senses<'_>, out: &mut Vec<Action>) {
     state.peer_health.retain(|key, _| keep(key));
     super::server_drained::forget(state, keep, out);
     super::link_changed::arrange(state, senses.now, out);
-    super::real_changed::republish(state, senses, out);
+    super::publication::republish(state, senses, out);
     super::link_changed::refresh_neighbours(state, out);
     out.push(Action::Follow(running));
 }

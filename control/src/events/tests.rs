@@ -22,6 +22,7 @@ use std::net::SocketAddr;
 mod configuration;
 mod hosts;
 mod pair;
+mod publication;
 mod servers;
 mod setups;
 
@@ -108,6 +109,19 @@ impl Director {
         let senses = Senses { now: self.now, packets: &self.numbers, host: &host };
         let mut actions = Vec::new();
         decide(&mut self.state, event, &senses, &mut actions);
+        publish_if_stale(&mut self.state, &senses, &mut actions);
+        self.carry_out(actions);
+    }
+
+    /// Events that were waiting together, as the loop takes them.
+    fn happen_at_once(&mut self, events: impl IntoIterator<Item = Event>) {
+        let host = ipvs::Host::new([], []);
+        let senses = Senses { now: self.now, packets: &self.numbers, host: &host };
+        let mut actions = Vec::new();
+        for event in events {
+            decide(&mut self.state, event, &senses, &mut actions);
+        }
+        publish_if_stale(&mut self.state, &senses, &mut actions);
         self.carry_out(actions);
     }
 

@@ -116,6 +116,12 @@ pub struct State {
     pub steady: Duration,
     /// What is shared with the other director.
     pub sharing: Sharing,
+    /// Whether what packets look up is older than what is known here. Publishing costs time for every
+    /// service, so many changes that come at once are published together.
+    pub stale: bool,
+    /// What has to wait until the change that it belongs to is published: connections of a dead server
+    /// are ended when no new ones can be opened to it any more.
+    pub after_publication: Vec<Action>,
     /// Whether some server starts slowly.
     pub warming: bool,
     /// Whether the daemon is shutting down: nothing is accepted any more.
@@ -273,6 +279,8 @@ impl State {
             store_trouble: None,
             steady: Duration::ZERO,
             sharing: Sharing::default(),
+            stale: false,
+            after_publication: Vec::new(),
             warming: false,
             stopping: false,
         }
@@ -297,6 +305,7 @@ impl State {
 
     /// Compiles and publishes anew: services, steering, and what depends on them.
     pub fn republish(&mut self, out: &mut Vec<Action>) {
+        self.stale = false;
         self.update_situation();
         let generation = compile(&self.running, &self.situation, &mut self.ids, &self.generation);
         self.generation = generation;
@@ -308,6 +317,7 @@ impl State {
         self.steer(out);
         out.push(Action::Quorums(self.services_down()));
         self.lead_host(out);
+        out.append(&mut self.after_publication);
     }
 
     /// The services below their quorum, by name.

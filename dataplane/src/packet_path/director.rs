@@ -120,7 +120,8 @@ impl Director {
     }
 
     /// Publishes what packets look up from now on. Connections keep the real server that they have.
-    pub fn publish(&self, table: ServiceTable, now: Tick) {
+    pub fn publish(&self, table: impl Into<Arc<ServiceTable>>, now: Tick) {
+        let table = table.into();
         for service in table.services() {
             let followed = SchedulerState::follows_loads(service);
             for real in service.reals.iter() {
@@ -134,7 +135,7 @@ impl Director {
             }
         }
         self.resolve_reals(Hops::clone(&self.hops.load()), &table);
-        let old = self.table.swap(Arc::new(table));
+        let old = self.table.swap(table);
         let new = self.table.load();
         for gone in old.services().filter(|service| new.service(service.id).is_none()) {
             if let Some(place) = self.schedulers.get(gone.id.0 as usize) {

@@ -151,7 +151,7 @@ impl Dataplane {
     }
 
     /// Publishes services; see [`Director::publish`].
-    pub fn publish(&self, table: ServiceTable) {
+    pub fn publish(&self, table: Arc<ServiceTable>) {
         self.director.publish(table, now());
     }
 

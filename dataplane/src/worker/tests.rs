@@ -14,7 +14,7 @@ fn start() -> (Dataplane, Receiver<Notice>) {
     let (dataplane, notices) = Dataplane::start(capacity).unwrap();
     dataplane.publish_hops(fixture::hops());
     let services = vec![fixture::service(0, false, Protocol::Udp, Method::Nat)];
-    dataplane.publish(fixture::table(services, Timeouts::default(), Tunables::default()));
+    dataplane.publish(fixture::table(services, Timeouts::default(), Tunables::default()).into());
     (dataplane, notices)
 }
 
