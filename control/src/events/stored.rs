@@ -1,4 +1,36 @@
 //! The store took a change, or did not.
+//!
+//! A change is *in flight* from the moment it is accepted until the store answers for its version. Then
+//! it is either *running* or *refused*:
+//!
+//! ```text
+//!  accepted                        the store's thread              here
+//!  head = new document             Commit, Append or Confirm,
+//!  version += 1                    in the order they were sent
+//!      |
+//!      v                           taken:  Stored(version)     ->  running; `Then` says what the
+//!  in flight (in_flight, Then) ->                                  caller is told
+//!                                  failed: NotStored(version)  ->  all in flight are refused,
+//!                                          and it is *refusing*    head = running, Resume is sent
+//! ```
+//!
+//! * An answer covers every change up to its version: the store writes `Append`s that follow one another
+//!   with one wait for the disk, and answers with the version of the last.
+//! * Refusing, the store answers everything with `NotStored` until it reads `Resume`: what was sent before
+//!   was built on what failed. Those answers name changes that are no longer in flight, and are ignored.
+//!
+//! Edits become a revision together, as a *burst* ([`crate::state::Burst`]):
+//!
+//! ```text
+//!  no burst  --Append-->  open: edits run, and are safe in the store's journal
+//!     ^                     |  quiet for long enough, or open for too long (Burst::settles)
+//!     |                     v
+//!  settled  <--Stored(0)--  settling: Settle is sent
+//! ```
+//!
+//! Version 0 means the burst: `Stored(0)` brings its revision, and `NotStored(0)` refuses nothing, because
+//! the edits stay in the journal and become a revision later. The store may also settle by itself when its
+//! journal is full, so `Stored(0)` may come unasked.
 
 use super::{Kind, Senses, Severity};
 use crate::state::{Action, InFlight, Moment, Outcome, Refusal, State, StoreCommand, Then, Trial};
