@@ -1,7 +1,7 @@
 //! Starts and ends the director's threads and tasks: the store, the packet workers, the loop.
 
 use crate::engine::{Engine, Keeper, Listening, Mail, World, clock, unix_now, with_causes};
-use crate::events::Event;
+use crate::events::{Event, HostEvent, SetupEvent};
 use crate::handle::Handle;
 use crate::health::task::Checker;
 use crate::host::{HostError, Stack, Watch, stack};
@@ -262,15 +262,17 @@ fn forward_notices(
         for notice in notices {
             let event = match notice {
                 Notice::NeighbourNeeded { port, address } => {
-                    Event::NeighbourNeeded { port, address }
+                    Event::Host(HostEvent::NeighbourNeeded { port, address })
                 }
                 Notice::NeighbourSeen { port, address, mac } => {
-                    Event::NeighbourSeen { port, address, mac }
+                    Event::Host(HostEvent::NeighbourSeen { port, address, mac })
                 }
                 Notice::AddressClaimed { address, mac, .. } => {
-                    Event::AddressClaimed { address, mac }
+                    Event::Setup(SetupEvent::AddressClaimed { address, mac })
                 }
-                Notice::PortLost { port, edition } => Event::PortLost { port, edition },
+                Notice::PortLost { port, edition } => {
+                    Event::Host(HostEvent::PortLost { port, edition })
+                }
                 Notice::WorkerFailed { number } => {
                     failed.take().map(|failed| failed.send(number));
                     continue;

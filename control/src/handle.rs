@@ -4,7 +4,7 @@ mod file;
 mod pair;
 
 use crate::engine::Keeper;
-use crate::events::Event;
+use crate::events::{ConfigurationEvent, DrainEvent, EditEvent, Event};
 use crate::health::task::{CheckView, Checker};
 use crate::inbox::{Ask, Message};
 use crate::ipvs;
@@ -133,12 +133,14 @@ impl Handle {
     ) -> Result<Option<RevisionInfo>, Refusal> {
         let (author, comment) = (author.to_owned(), comment.to_owned());
         let document = Arc::new(document);
-        let outcome = self.ask(move |ticket| Event::ConfigApplied {
-            ticket,
-            document,
-            author,
-            comment,
-            confirm_within,
+        let outcome = self.ask(move |ticket| {
+            Event::Configuration(ConfigurationEvent::Applied {
+                ticket,
+                document,
+                author,
+                comment,
+                confirm_within,
+            })
         });
         Ok(revision_of(outcome.await?))
     }
@@ -160,12 +162,8 @@ impl Handle {
             let result = change(&mut document).map_err(EditError::Edit)?;
             let (author, comment) = (author.to_owned(), comment.to_owned());
             let (version, document) = (snapshot.version, Arc::new(document));
-            let outcome = self.ask(move |ticket| Event::DocumentEdited {
-                ticket,
-                version,
-                document,
-                author,
-                comment,
+            let outcome = self.ask(move |ticket| {
+                Event::Edit(EditEvent::Document { ticket, version, document, author, comment })
             });
             match outcome.await {
                 Ok(_) => return Ok(result),
@@ -187,7 +185,10 @@ impl Handle {
             return Ok(ipvs::Reply::Connections(page));
         }
         let (request, author) = (Box::new(request), author.to_owned());
-        match self.ask(move |ticket| Event::IpvsAsked { ticket, request, author }).await? {
+        match self
+            .ask(move |ticket| Event::Edit(EditEvent::Ipvs { ticket, request, author }))
+            .await?
+        {
             Outcome::Ipvs(reply) => Ok(reply),
             Outcome::Committed(_) | Outcome::Done | Outcome::Confirmed(_) | Outcome::Refused(_) => {
                 Ok(ipvs::Reply::Done)
@@ -200,7 +201,10 @@ impl Handle {
     /// # Errors
     /// When none waits, or the store does not take it.
     pub async fn confirm(&self) -> Result<Option<RevisionInfo>, Refusal> {
-        Ok(revision_of(self.ask(|ticket| Event::ConfigConfirmed { ticket }).await?))
+        Ok(revision_of(
+            self.ask(|ticket| Event::Configuration(ConfigurationEvent::Confirmed { ticket }))
+                .await?,
+        ))
     }
 
     /// Goes back to a revision, or to the one before the last. What comes of it is a new revision.
@@ -223,7 +227,9 @@ impl Handle {
         let revision = self.revision(to).await?;
         let document = revision.document().map_err(|error| Refusal::Store(error.to_string()))?;
         let (document, author) = (Arc::new(document), author.to_owned());
-        let outcome = self.ask(move |ticket| Event::RolledBack { ticket, document, to, author });
+        let outcome = self.ask(move |ticket| {
+            Event::Configuration(ConfigurationEvent::RolledBack { ticket, document, to, author })
+        });
         Ok(revision_of(outcome.await?))
     }
 
@@ -258,14 +264,16 @@ impl Handle {
     ) -> Result<(), Refusal> {
         let (service, real) = (service.to_owned(), real.to_owned());
         let (author, reason) = (author.to_owned(), reason.to_owned());
-        let outcome = self.ask(move |ticket| Event::ServerDrained {
-            ticket,
-            service,
-            real,
-            author,
-            reason,
-            within,
-            persistent,
+        let outcome = self.ask(move |ticket| {
+            Event::Drain(DrainEvent::Drained {
+                ticket,
+                service,
+                real,
+                author,
+                reason,
+                within,
+                persistent,
+            })
         });
         outcome.await.map(|_| ())
     }
@@ -276,8 +284,8 @@ impl Handle {
     /// When there is no such service or real server, or it is not drained.
     pub async fn undrain(&self, service: &str, real: &str, author: &str) -> Result<(), Refusal> {
         let (service, real, author) = (service.to_owned(), real.to_owned(), author.to_owned());
-        let outcome =
-            self.ask(move |ticket| Event::ServerUndrained { ticket, service, real, author });
+        let outcome = self
+            .ask(move |ticket| Event::Drain(DrainEvent::PutBack { ticket, service, real, author }));
         outcome.await.map(|_| ())
     }
 
@@ -311,7 +319,7 @@ impl Handle {
         let running = document.clone();
         let revision = self.apply(document, author, "restored from a backup", None).await?;
         let orders = self.keeper.with(move |store| orders(store, &running)).await;
-        self.send(Event::DrainsRestored(orders.map_err(refused)?)).await?;
+        self.send(Event::Drain(DrainEvent::Restored(orders.map_err(refused)?))).await?;
         Ok(revision)
     }
 

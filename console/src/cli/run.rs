@@ -161,6 +161,7 @@ async fn apply_again(handle: &Handle, path: &Path) {
     };
     if let Err(error) = text {
         let event = control::events::Event::Noticed {
+            kind: control::record::Kind::System,
             severity: control::record::Severity::Error,
             text: format!("the configuration file was not applied: {error}"),
         };

@@ -47,7 +47,7 @@ fn status(client: &Client, arguments: &ShowArguments) -> Outcome {
     };
     let mut text = format!(
         "viaduct {} on {}\nrevision     {}{unconfirmed}\nservices     {} ({} down)\n\
-         real servers {} ({} drained)\nconnections  {} of {}\nworkers      {}\n",
+         real servers {} ({} drained)\nconnections  {} of {}\nworkers      {}\nlongest turn {:.0} ms\n",
         status.version,
         status.node,
         status.revision,
@@ -57,7 +57,8 @@ fn status(client: &Client, arguments: &ShowArguments) -> Outcome {
         status.drained,
         status.connections,
         status.connections_capacity,
-        status.workers
+        status.workers,
+        status.longest_turn * 1e3
     );
     if let Some(trouble) = &status.store_trouble {
         text.push_str(&format!("CHANGES ARE REFUSED: {trouble}\n"));

@@ -1,6 +1,6 @@
 //! The thread that owns the store: everything that waits for a disk happens here.
 
-use crate::events::Event;
+use crate::events::{Event, StoreEvent};
 use crate::inbox::Message;
 use crate::record::Record;
 use crate::state::{LINEAGE_MARK, StoreCommand};
@@ -150,7 +150,7 @@ impl Keeping {
         }
         let Some((version, author, comment)) = last else { return };
         if let Some(error) = self.refusing.clone() {
-            return self.tell(Event::NotStored { version, error });
+            return self.tell(Event::Store(StoreEvent::NotStored { version, error }));
         }
         match self.store.append(&patches, &author, &comment) {
             Ok(number) => {
@@ -161,7 +161,7 @@ impl Keeping {
                     comment,
                     standing: Standing::Committed,
                 };
-                self.tell(Event::Stored { version, revision, history: None });
+                self.tell(Event::Store(StoreEvent::Stored { version, revision, history: None }));
                 if self.store.journal_length() >= crate::store::JOURNAL_LIMIT {
                     self.settle();
                 }
@@ -174,14 +174,14 @@ impl Keeping {
         match command {
             StoreCommand::Commit { version, document, draft } => {
                 if let Some(error) = self.refusing.clone() {
-                    return self.tell(Event::NotStored { version, error });
+                    return self.tell(Event::Store(StoreEvent::NotStored { version, error }));
                 }
                 let committed = self.store.commit(&document, &draft, unix_now());
                 self.report(version, committed);
             }
             StoreCommand::Confirm { version } => {
                 if let Some(error) = self.refusing.clone() {
-                    return self.tell(Event::NotStored { version, error });
+                    return self.tell(Event::Store(StoreEvent::NotStored { version, error }));
                 }
                 let confirmed = self.store.confirm();
                 self.report(version, confirmed);
@@ -215,7 +215,11 @@ impl Keeping {
         match done {
             Ok(revision) => {
                 self.dirty = true;
-                self.tell(Event::Stored { version, revision, history: Some(self.history()) });
+                self.tell(Event::Store(StoreEvent::Stored {
+                    version,
+                    revision,
+                    history: Some(self.history()),
+                }));
             }
             Err(error) => self.refuse(version, &error),
         }
@@ -226,16 +230,21 @@ impl Keeping {
             Ok(None) => {}
             Ok(Some(revision)) => {
                 self.dirty = true;
-                self.tell(Event::Stored { version: 0, revision, history: Some(self.history()) });
+                self.tell(Event::Store(StoreEvent::Stored {
+                    version: 0,
+                    revision,
+                    history: Some(self.history()),
+                }));
             }
-            Err(error) => self.tell(Event::NotStored { version: 0, error: error.to_string() }),
+            Err(error) => self
+                .tell(Event::Store(StoreEvent::NotStored { version: 0, error: error.to_string() })),
         }
     }
 
     fn refuse(&mut self, version: u64, error: &StoreError) {
         let error = error.to_string();
         self.refusing = Some(error.clone());
-        self.tell(Event::NotStored { version, error });
+        self.tell(Event::Store(StoreEvent::NotStored { version, error }));
     }
 
     fn history(&self) -> Arc<Vec<RevisionInfo>> {
@@ -276,6 +285,7 @@ impl Keeping {
 
 fn trouble(error: &StoreError) -> Event {
     Event::Noticed {
+        kind: crate::record::Kind::System,
         severity: crate::record::Severity::Error,
         text: format!("the store is in trouble: {error}"),
     }

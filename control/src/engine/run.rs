@@ -2,11 +2,11 @@
 
 use super::packets::Workers;
 use super::world::World;
-use crate::events::{Event, decide, publish_if_stale};
+use crate::events::{Event, HostEvent, decide, publish_if_stale};
 use crate::host::{HostState, Watch};
 use crate::inbox::Message;
 use crate::ipvs;
-use crate::record::Severity;
+use crate::record::{Kind, Severity};
 use crate::state::{Action, Moment, Senses, Snapshot, State, Ticket};
 use arc_swap::ArcSwap;
 use std::sync::Arc;
@@ -24,6 +24,14 @@ pub(crate) struct Mail {
     pub(crate) usual: mpsc::Receiver<Message>,
     /// What the loop tells itself.
     pub(crate) inner: mpsc::UnboundedReceiver<Event>,
+}
+
+/// What a turn begins with.
+enum Wake {
+    Event(Event),
+    Message(Message),
+    Host(Arc<HostState>),
+    End,
 }
 
 /// The loop with all that it owns.
@@ -45,32 +53,40 @@ impl Engine {
         words: Vec<(Severity, String)>,
     ) {
         for (severity, text) in words {
-            self.happen(Event::Noticed { severity, text });
+            self.happen(Event::Noticed { kind: Kind::System, severity, text });
         }
         self.begin(host.state());
         loop {
-            let due = self.started + self.state.deadline();
-            let going = tokio::select! {
-                biased;
-                Some(event) = mail.inner.recv() => self.happen(event),
-                Some(message) = mail.urgent.recv() => self.take(message, &mut mail),
-                () = tokio::time::sleep_until(due.into()) => self.happen(Event::TimePassed),
-                changed = host.changed() => match changed {
-                    Ok(picture) => self.host_changed(picture),
-                    Err(_) => false,
-                },
-                message = mail.usual.recv() => match message {
-                    Some(message) => self.take(message, &mut mail),
-                    None => false,
-                },
+            let wake = self.wait(&mut mail, &mut host).await;
+            let began = clock();
+            let going = match wake {
+                Wake::Event(event) => self.happen(event),
+                Wake::Message(message) => self.take(message, &mut mail),
+                Wake::Host(picture) => self.host_changed(picture),
+                Wake::End => false,
             };
             if !going {
                 break;
             }
             self.publish();
+            let turn = clock().duration_since(began);
+            self.state.longest_turn = self.state.longest_turn.max(turn);
         }
         // Callers that still wait are told by their channel's end.
         self.world.waiting.clear();
+    }
+
+    /// Waits for something to decide on; what VRRP and the peer link send goes first.
+    async fn wait(&self, mail: &mut Mail, host: &mut Watch) -> Wake {
+        let due = self.started + self.state.deadline();
+        tokio::select! {
+            biased;
+            Some(event) = mail.inner.recv() => Wake::Event(event),
+            Some(message) = mail.urgent.recv() => Wake::Message(message),
+            () = tokio::time::sleep_until(due.into()) => Wake::Event(Event::TimePassed),
+            changed = host.changed() => changed.map_or(Wake::End, Wake::Host),
+            message = mail.usual.recv() => message.map_or(Wake::End, Wake::Message),
+        }
     }
 
     /// The first picture of the host and the first generation.
@@ -86,7 +102,7 @@ impl Engine {
         let addresses =
             picture.addresses.iter().map(|address| (address.prefix.address, address.prefix.length));
         self.ipvs_host = ipvs::Host::new(links, addresses);
-        self.happen(Event::HostChanged(picture))
+        self.happen(Event::Host(HostEvent::Changed(picture)))
     }
 
     /// Decides on a message and on all that wait behind it, the urgent ones first.

@@ -2,11 +2,11 @@
 
 use super::Keeper;
 use super::packets::Workers;
-use crate::events::Event;
+use crate::events::{Event, HostEvent, PeerEvent};
 use crate::host::Watch;
 use crate::host::stack::Routes;
 use crate::model::{AttachedBy, Document};
-use crate::record::{Record, Severity};
+use crate::record::{Kind, Record, Severity};
 use crate::state::{Action, Ledger, Outcome, PortStatus, StoreCommand, Ticket};
 use crate::tasks::Replication;
 use dataplane::io::steer::{Guard, Steering, SteeringRules};
@@ -109,7 +109,7 @@ impl World {
             }
             Action::Say(control) => {
                 if !self.replication.say(control) {
-                    let _ = self.loopback.send(Event::PeerUnheard);
+                    let _ = self.loopback.send(Event::Peer(PeerEvent::Unheard));
                 }
             }
             Action::Settled(settled) => self.replication.set_settled(settled),
@@ -221,7 +221,7 @@ impl World {
             ))
         };
         // The loop reads this before anything else; it cannot be gone while it acts.
-        let _ = self.loopback.send(Event::PortOpened { port, status });
+        let _ = self.loopback.send(Event::Host(HostEvent::PortOpened { port, status }));
     }
 
     fn attached(
@@ -266,7 +266,7 @@ impl World {
     }
 
     fn notice(&self, severity: Severity, text: String) {
-        let _ = self.loopback.send(Event::Noticed { severity, text });
+        let _ = self.loopback.send(Event::Noticed { kind: Kind::System, severity, text });
     }
 }
 

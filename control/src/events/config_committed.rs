@@ -11,6 +11,38 @@ use dataplane::io::steer::{self, SteeringRules};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Whole documents, by operators.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)] // each variant describes its fields
+pub enum ConfigurationEvent {
+    /// An operator submits a document. With `confirm_within`, it is rolled back unless it is confirmed
+    /// in time.
+    Applied {
+        ticket: Ticket,
+        document: Arc<Document>,
+        author: String,
+        comment: String,
+        confirm_within: Option<Duration>,
+    },
+    /// An operator confirms the head revision.
+    Confirmed { ticket: Ticket },
+    /// An operator goes back to the revision `to`, whose document this is.
+    RolledBack { ticket: Ticket, document: Arc<Document>, to: u64, author: String },
+}
+
+pub(super) fn decide(state: &mut State, event: ConfigurationEvent, out: &mut Vec<Action>) {
+    match event {
+        ConfigurationEvent::Applied { ticket, document, author, comment, confirm_within } => {
+            let wish = Wish { document, author, comment, confirm_within };
+            apply(state, ticket, wish, out);
+        }
+        ConfigurationEvent::Confirmed { ticket } => confirm(state, ticket, out),
+        ConfigurationEvent::RolledBack { ticket, document, to, author } => {
+            roll_back(state, ticket, document, to, author, out);
+        }
+    }
+}
+
 /// Changes on their way to the store at most: a disk that is slower than this is in trouble.
 const IN_FLIGHT: usize = 4096;
 
@@ -22,7 +54,7 @@ pub(super) struct Wish {
     pub confirm_within: Option<Duration>,
 }
 
-pub(super) fn apply(state: &mut State, ticket: Ticket, wish: Wish, out: &mut Vec<Action>) {
+fn apply(state: &mut State, ticket: Ticket, wish: Wish, out: &mut Vec<Action>) {
     if let Err(refusal) = may_change(state, &wish.document) {
         return State::refuse(ticket, refusal, out);
     }
@@ -36,7 +68,7 @@ pub(super) fn apply(state: &mut State, ticket: Ticket, wish: Wish, out: &mut Vec
     commit(state, ticket, wish, then, out);
 }
 
-pub(super) fn roll_back(
+fn roll_back(
     state: &mut State,
     ticket: Ticket,
     document: Arc<Document>,
@@ -151,7 +183,7 @@ pub(super) fn commit(
     state.in_flight.push_back(InFlight { version, document: wish.document, ticket, then, summary });
 }
 
-pub(super) fn confirm(state: &mut State, ticket: Ticket, out: &mut Vec<Action>) {
+fn confirm(state: &mut State, ticket: Ticket, out: &mut Vec<Action>) {
     if state.trial.as_ref().is_none_or(|trial| trial.ending) {
         return State::refuse(ticket, Refusal::NothingToConfirm, out);
     }

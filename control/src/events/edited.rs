@@ -11,14 +11,45 @@ use crate::state::{
 use crate::store::Patch;
 use std::sync::Arc;
 
-/// An edit.
-pub(super) struct Edit {
-    pub document: Arc<Document>,
-    pub author: String,
-    pub comment: String,
+/// Edits. Those that follow one another become one revision.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)] // each variant describes its fields
+pub enum EditEvent {
+    /// Somebody made `document` of the one that was there at `version`.
+    Document {
+        ticket: Ticket,
+        version: u64,
+        document: Arc<Document>,
+        author: String,
+        comment: String,
+    },
+    /// A request of `ipvsadm`.
+    Ipvs { ticket: Ticket, request: Box<ipvs::Request>, author: String },
 }
 
-pub(super) fn edit(
+pub(super) fn decide(
+    state: &mut State,
+    event: EditEvent,
+    senses: &Senses<'_>,
+    out: &mut Vec<Action>,
+) {
+    match event {
+        EditEvent::Document { ticket, version, document, author, comment } => {
+            edit(state, ticket, version, Edit { document, author, comment }, senses.now, out);
+        }
+        EditEvent::Ipvs { ticket, request, author } => {
+            ipvs(state, ticket, &request, author, senses, out);
+        }
+    }
+}
+
+struct Edit {
+    document: Arc<Document>,
+    author: String,
+    comment: String,
+}
+
+fn edit(
     state: &mut State,
     ticket: Ticket,
     version: u64,
@@ -38,7 +69,7 @@ pub(super) fn edit(
     append(state, ticket, edit, Then::Tell, now, out);
 }
 
-pub(super) fn ipvs(
+fn ipvs(
     state: &mut State,
     ticket: Ticket,
     request: &ipvs::Request,

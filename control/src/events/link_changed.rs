@@ -1,6 +1,6 @@
 //! The host's links, addresses, routes or neighbours changed, or a port did.
 
-use super::{Kind, Severity};
+use super::{Kind, Senses, Severity};
 use crate::host::{HostState, NeighbourState, stack};
 use crate::state::{Action, Moment, PortStatus, Ports, State};
 use dataplane::table::{Mac, PortId};
@@ -8,7 +8,43 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-pub(super) fn host(state: &mut State, host: Arc<HostState>, now: Moment, out: &mut Vec<Action>) {
+/// What netlink and the packet path say of the host and its ports.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)] // each variant describes its fields
+pub enum HostEvent {
+    /// Links, addresses, routes or neighbours changed.
+    Changed(Arc<HostState>),
+    /// A port was opened, or could not be.
+    PortOpened { port: PortId, status: PortStatus },
+    /// The attachment `edition` of a port failed while it was in use.
+    PortLost { port: PortId, edition: u64 },
+    /// A packet waits for the MAC of this neighbour.
+    NeighbourNeeded { port: PortId, address: IpAddr },
+    /// A neighbour answered the packet path.
+    NeighbourSeen { port: PortId, address: IpAddr, mac: Mac },
+}
+
+pub(super) fn decide(
+    state: &mut State,
+    event: HostEvent,
+    senses: &Senses<'_>,
+    out: &mut Vec<Action>,
+) {
+    let now = senses.now;
+    match event {
+        HostEvent::Changed(picture) => host(state, picture, now, out),
+        HostEvent::PortOpened { port, status } => opened(state, port, status, now, out),
+        // One that was attached anew meanwhile is another one.
+        HostEvent::PortLost { port, edition } if senses.packets.is_current(port, edition) => {
+            lost(state, port, now, out);
+        }
+        HostEvent::PortLost { .. } => {}
+        HostEvent::NeighbourNeeded { port, address } => needed(state, port, address, out),
+        HostEvent::NeighbourSeen { port, address, mac } => seen(state, port, address, mac, out),
+    }
+}
+
+fn host(state: &mut State, host: Arc<HostState>, now: Moment, out: &mut Vec<Action>) {
     let before = std::mem::replace(&mut state.host, host);
     arrange(state, now, out);
     // Neighbours alone change what packets look up, but not whose packets are whose.
@@ -41,13 +77,7 @@ pub(super) fn arrange(state: &mut State, now: Moment, out: &mut Vec<Action>) {
     }
 }
 
-pub(super) fn opened(
-    state: &mut State,
-    port: PortId,
-    status: PortStatus,
-    now: Moment,
-    out: &mut Vec<Action>,
-) {
+fn opened(state: &mut State, port: PortId, status: PortStatus, now: Moment, out: &mut Vec<Action>) {
     let before = state.ports.get(port).map(|place| place.status.clone());
     let Some(place) = state.ports.set_status(port, status) else { return };
     let name = place.name.clone();
@@ -78,7 +108,7 @@ pub(super) fn opened(
     state.steer(out);
 }
 
-pub(super) fn lost(state: &mut State, port: PortId, now: Moment, out: &mut Vec<Action>) {
+fn lost(state: &mut State, port: PortId, now: Moment, out: &mut Vec<Action>) {
     if port == Ports::STACK && state.stack.take().is_some() {
         let text = "was removed: clients and real servers on the director itself do not work until \
                     a restart";
@@ -92,19 +122,13 @@ pub(super) fn lost(state: &mut State, port: PortId, now: Moment, out: &mut Vec<A
     opened(state, port, status, now, out);
 }
 
-pub(super) fn needed(state: &State, port: PortId, address: IpAddr, out: &mut Vec<Action>) {
+fn needed(state: &State, port: PortId, address: IpAddr, out: &mut Vec<Action>) {
     if let Some(place) = state.ports.get(port) {
         out.push(Action::Resolve { link: place.index, address });
     }
 }
 
-pub(super) fn seen(
-    state: &mut State,
-    port: PortId,
-    address: IpAddr,
-    mac: Mac,
-    out: &mut Vec<Action>,
-) {
+fn seen(state: &mut State, port: PortId, address: IpAddr, mac: Mac, out: &mut Vec<Action>) {
     if state.ports.get(port).is_some() && state.heard.insert((port, address), mac) != Some(mac) {
         state.republish_hops(out);
     }

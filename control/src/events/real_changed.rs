@@ -7,7 +7,37 @@ use crate::model::{ConnectionsOnDown, Service};
 use crate::state::{Action, HealthView, Moment, State};
 use std::sync::Arc;
 
-pub(super) fn down(
+/// What checks, agents and evidence say of a real server.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)] // each variant describes its fields
+pub enum RealEvent {
+    /// A health check marked the server down.
+    Down { real: RealKey, reason: String },
+    /// A health check marked the server up.
+    Up { real: RealKey, reason: String },
+    /// The server's agent asks for another weight; `None`: no longer for one.
+    Weighed { real: RealKey, agent: Option<AgentWeight> },
+    /// For the record; decides nothing.
+    Noticed { real: RealKey, kind: Kind, severity: Severity, text: String },
+}
+
+pub(super) fn decide(
+    state: &mut State,
+    event: RealEvent,
+    senses: &Senses<'_>,
+    out: &mut Vec<Action>,
+) {
+    match event {
+        RealEvent::Down { real, reason } => down(state, real, reason, senses, out),
+        RealEvent::Up { real, reason } => up(state, real, reason, senses, out),
+        RealEvent::Weighed { real, agent } => weighed(state, &real, agent, senses, out),
+        RealEvent::Noticed { real, kind, severity, text } => {
+            noticed(state, &real, (severity, kind), text, senses.now, out);
+        }
+    }
+}
+
+fn down(
     state: &mut State,
     real: RealKey,
     reason: String,
@@ -29,7 +59,7 @@ pub(super) fn down(
     }
 }
 
-pub(super) fn up(
+fn up(
     state: &mut State,
     real: RealKey,
     reason: String,
@@ -58,7 +88,7 @@ pub(super) fn up(
     }
 }
 
-pub(super) fn weighed(
+fn weighed(
     state: &mut State,
     real: &RealKey,
     agent: Option<AgentWeight>,
@@ -91,7 +121,7 @@ pub(super) fn weighed(
 }
 
 /// Something that decides nothing. What is known of a server that is gone is of no use any more.
-pub(super) fn noticed(
+fn noticed(
     state: &mut State,
     real: &RealKey,
     kind: (Severity, Kind),

@@ -9,15 +9,54 @@ use crate::sync::session::Control;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// What an operator orders.
-pub(super) struct Wish {
-    pub author: String,
-    pub reason: String,
-    pub within: Option<Duration>,
-    pub persistent: PersistentClients,
+/// Maintenance, by operators. `service` is a name or an address, `real` an address.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)] // each variant describes its fields
+pub enum DrainEvent {
+    /// An operator takes a real server out. Its connections are ended after `within`, if given.
+    Drained {
+        ticket: Ticket,
+        service: String,
+        real: String,
+        author: String,
+        reason: String,
+        within: Option<Duration>,
+        persistent: PersistentClients,
+    },
+    /// An operator puts a real server back.
+    PutBack { ticket: Ticket, service: String, real: String, author: String },
+    /// A backup was brought back: these real servers are out for maintenance, and no others.
+    Restored(BTreeMap<RealKey, Order>),
 }
 
-pub(super) fn drain(
+pub(super) fn decide(
+    state: &mut State,
+    event: DrainEvent,
+    senses: &Senses<'_>,
+    out: &mut Vec<Action>,
+) {
+    let now = senses.now;
+    match event {
+        DrainEvent::Drained { ticket, service, real, author, reason, within, persistent } => {
+            let order = Wish { author, reason, within, persistent };
+            drain(state, ticket, &service, &real, order, now, out);
+        }
+        DrainEvent::PutBack { ticket, service, real, author } => {
+            undrain(state, ticket, &service, &real, &author, now, out);
+        }
+        DrainEvent::Restored(orders) => restored(state, &orders, senses, out),
+    }
+}
+
+/// What an operator orders.
+struct Wish {
+    author: String,
+    reason: String,
+    within: Option<Duration>,
+    persistent: PersistentClients,
+}
+
+fn drain(
     state: &mut State,
     ticket: Ticket,
     service: &str,
@@ -48,7 +87,7 @@ pub(super) fn drain(
     State::answer(ticket, Outcome::Done, out);
 }
 
-pub(super) fn undrain(
+fn undrain(
     state: &mut State,
     ticket: Ticket,
     service: &str,
@@ -101,7 +140,7 @@ pub(super) fn forget(state: &mut State, stays: impl Fn(&RealKey) -> bool, out: &
 }
 
 /// A backup was brought back: its orders are given anew, so that they hold on both directors.
-pub(super) fn restored(
+fn restored(
     state: &mut State,
     orders: &BTreeMap<RealKey, Order>,
     senses: &Senses<'_>,

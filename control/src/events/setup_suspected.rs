@@ -7,6 +7,30 @@ use dataplane::table::Mac;
 use std::net::IpAddr;
 use std::time::Duration;
 
+/// Evidence that a host is set up wrongly.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)] // each variant describes its fields
+pub enum SetupEvent {
+    /// A real server's traffic shows `flaw`; `text` is `None` when it is right again.
+    Suspected { real: RealKey, flaw: Flaw, text: Option<String> },
+    /// Another host answers for an address that this node owns.
+    AddressClaimed { address: IpAddr, mac: Mac },
+}
+
+pub(super) fn decide(
+    state: &mut State,
+    event: SetupEvent,
+    senses: &Senses<'_>,
+    out: &mut Vec<Action>,
+) {
+    match event {
+        SetupEvent::Suspected { real, flaw, text } => {
+            suspected(state, real, flaw, text, senses, out);
+        }
+        SetupEvent::AddressClaimed { address, mac } => claimed(state, (address, mac), senses, out),
+    }
+}
+
 /// A claim has to last this long: a director that has just become master may hear the last word of
 /// the old one.
 const CONFIRM: Duration = Duration::from_secs(5);
@@ -15,7 +39,7 @@ const CONFIRM: Duration = Duration::from_secs(5);
 const CLAIMS: usize = 4096;
 
 /// Traffic says that a setup is wrong, or right again.
-pub(super) fn suspected(
+fn suspected(
     state: &mut State,
     real: RealKey,
     flaw: Flaw,
@@ -46,7 +70,7 @@ pub(super) fn suspected(
 }
 
 /// Somebody on the network answers for an address that this director owns.
-pub(super) fn claimed(
+fn claimed(
     state: &mut State,
     (address, mac): (IpAddr, Mac),
     senses: &Senses<'_>,

@@ -17,6 +17,45 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// What happens on the link to the other director.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)] // each variant describes its fields
+pub enum PeerEvent {
+    /// The link is up, and the director called `node` shares its configuration.
+    Connected { node: String },
+    /// The link is down.
+    Disconnected,
+    /// The other director sent a message.
+    Said(Control),
+    /// A message to the other director did not reach the link.
+    Unheard,
+    /// An operator settles a conflict between the two configurations.
+    ConflictSettled { ticket: Ticket, choice: Choice, author: String },
+}
+
+pub(super) fn decide(
+    state: &mut State,
+    event: PeerEvent,
+    senses: &Senses<'_>,
+    out: &mut Vec<Action>,
+) {
+    match event {
+        PeerEvent::Connected { node } => connected(state, node, senses, out),
+        PeerEvent::Disconnected => disconnected(state),
+        PeerEvent::Said(Control::Drains(orders)) => {
+            server_drained::heard(state, orders, senses, out);
+        }
+        PeerEvent::Said(Control::Verdicts(verdicts)) => {
+            peer_verdicts::heard(state, verdicts, senses, out);
+        }
+        PeerEvent::Said(control) => said(state, control, senses.now, out),
+        PeerEvent::Unheard => unheard(state, senses.now),
+        PeerEvent::ConflictSettled { ticket, choice, author } => {
+            chosen(state, ticket, choice, author, senses.now, out);
+        }
+    }
+}
+
 /// After this everything is told again that did not reach the link.
 const REPEAT: Duration = Duration::from_secs(1);
 
@@ -31,12 +70,7 @@ pub enum Choice {
 }
 
 /// The link is up, and the peer shares.
-pub(super) fn connected(
-    state: &mut State,
-    node: String,
-    senses: &Senses<'_>,
-    out: &mut Vec<Action>,
-) {
+fn connected(state: &mut State, node: String, senses: &Senses<'_>, out: &mut Vec<Action>) {
     state.sharing.peer = Some(node);
     state.sharing.told_settled = None;
     // Before the configuration: a director that has that has everything.
@@ -53,13 +87,13 @@ fn tell_everything(state: &mut State, out: &mut Vec<Action>) {
 }
 
 /// The link is down.
-pub(super) fn disconnected(state: &mut State) {
+fn disconnected(state: &mut State) {
     state.sharing.peer = None;
     state.sharing.revisions.disconnected();
 }
 
 /// The peer said something about its configuration.
-pub(super) fn said(state: &mut State, control: Control, now: Moment, out: &mut Vec<Action>) {
+fn said(state: &mut State, control: Control, now: Moment, out: &mut Vec<Action>) {
     let (free, mut outputs) = (is_free(state), Vec::new());
     let revisions = &mut state.sharing.revisions;
     match control {
@@ -73,7 +107,7 @@ pub(super) fn said(state: &mut State, control: Control, now: Moment, out: &mut V
 }
 
 /// Something that was said did not reach the link.
-pub(super) fn unheard(state: &mut State, now: Moment) {
+fn unheard(state: &mut State, now: Moment) {
     state.sharing.repeat_due.get_or_insert(now.steady + REPEAT);
 }
 
@@ -92,7 +126,7 @@ pub(super) fn repeat_if_due(state: &mut State, now: Moment, out: &mut Vec<Action
 }
 
 /// An operator settles a conflict.
-pub(super) fn chosen(
+fn chosen(
     state: &mut State,
     ticket: Ticket,
     choice: Choice,

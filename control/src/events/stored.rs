@@ -37,7 +37,34 @@ use crate::state::{Action, InFlight, Moment, Outcome, Refusal, State, StoreComma
 use crate::store::RevisionInfo;
 use std::sync::Arc;
 
-pub(super) fn stored(
+/// Answers of the store. `version` is the one that it was sent; 0 means the burst.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)] // each variant describes its fields
+pub enum StoreEvent {
+    /// Everything up to `version` is on disk, as `revision` or a part of it. `history` is the list of
+    /// kept revisions where it has changed.
+    Stored { version: u64, revision: RevisionInfo, history: Option<Arc<Vec<RevisionInfo>>> },
+    /// The change is not on disk.
+    NotStored { version: u64, error: String },
+}
+
+pub(super) fn decide(
+    state: &mut State,
+    event: StoreEvent,
+    senses: &Senses<'_>,
+    out: &mut Vec<Action>,
+) {
+    match event {
+        StoreEvent::Stored { version, revision, history } => {
+            stored(state, version, revision, history, senses, out);
+        }
+        StoreEvent::NotStored { version, error } => {
+            not_stored(state, version, &error, senses.now, out);
+        }
+    }
+}
+
+fn stored(
     state: &mut State,
     version: u64,
     revision: RevisionInfo,
@@ -120,13 +147,7 @@ fn take_effect(
     }
 }
 
-pub(super) fn not_stored(
-    state: &mut State,
-    version: u64,
-    error: &str,
-    now: Moment,
-    out: &mut Vec<Action>,
-) {
+fn not_stored(state: &mut State, version: u64, error: &str, now: Moment, out: &mut Vec<Action>) {
     if version == 0 {
         // The edits are safe in the journal; they become a revision later.
         return trouble(state, error, now, out);

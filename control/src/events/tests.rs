@@ -3,21 +3,24 @@
 
 use super::*;
 use crate::compile::Standing;
-use crate::host::Link;
+use crate::health::weight::AgentWeight;
+use crate::host::{HostState, Link};
 use crate::ipvs::{self, Reply, Request};
 use crate::model::{
-    Check, DialogueProbe, Method, Probe, Protocol, Real, Service, Sorry, VirtualAddress,
+    Check, DialogueProbe, Document, Method, Probe, Protocol, Real, Service, Sorry, VirtualAddress,
 };
-use crate::state::{Counted, Outcome, Packets, Refusal, StoreCommand};
-use crate::store::{Found, Standing as RevisionStanding};
+use crate::state::{Counted, Flaw, Outcome, Packets, PortStatus, Refusal, StoreCommand, Ticket};
+use crate::store::{Found, RevisionInfo, Standing as RevisionStanding};
 use dataplane::io::xdp::Buffers;
 use dataplane::packet_path::Capacity;
 use dataplane::packet_path::counters::Traffic;
 use dataplane::packet_path::reals::Load;
-use dataplane::table::{RealId, ServiceTable};
+use dataplane::table::{Mac, PortId, RealId, ServiceTable};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
 
 mod configuration;
 mod hosts;
@@ -177,7 +180,7 @@ impl Director {
                 comment: String::new(),
                 standing,
             };
-            self.happen(Event::Stored { version, revision, history: None });
+            self.happen(Event::Store(StoreEvent::Stored { version, revision, history: None }));
         }
     }
 
@@ -194,7 +197,7 @@ impl Director {
                 | StoreCommand::Lineage(_)
                 | StoreCommand::Keep(_) => continue,
             };
-            self.happen(Event::NotStored { version, error: "disk full".into() });
+            self.happen(Event::Store(StoreEvent::NotStored { version, error: "disk full".into() }));
         }
     }
 
@@ -208,14 +211,20 @@ impl Director {
         let ticket = self.ticket();
         let document = Arc::new(document.clone());
         let (author, comment) = ("root".to_owned(), "test".to_owned());
-        self.happen(Event::ConfigApplied { ticket, document, author, comment, confirm_within });
+        self.happen(Event::Configuration(ConfigurationEvent::Applied {
+            ticket,
+            document,
+            author,
+            comment,
+            confirm_within,
+        }));
         ticket
     }
 
     fn ipvs(&mut self, request: Request) -> Ticket {
         let ticket = self.ticket();
         let (request, author) = (Box::new(request), "root".to_owned());
-        self.happen(Event::IpvsAsked { ticket, request, author });
+        self.happen(Event::Edit(EditEvent::Ipvs { ticket, request, author }));
         ticket
     }
 

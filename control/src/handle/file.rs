@@ -3,7 +3,7 @@
 use super::Handle;
 use crate::events::Event;
 use crate::model::{Document, differences};
-use crate::record::Severity;
+use crate::record::{Kind, Severity};
 use crate::state::Refusal;
 use crate::store::StoreError;
 use crate::tasks::{GivenFile, Known, known, remember, takes_back};
@@ -34,7 +34,12 @@ impl Handle {
                     && let Some(text) =
                         takes_back(before.as_deref(), &running, &file, revision.number)
                 {
-                    self.send(Event::Noticed { severity: Severity::Warning, text }).await?;
+                    self.send(Event::Noticed {
+                        kind: Kind::System,
+                        severity: Severity::Warning,
+                        text,
+                    })
+                    .await?;
                 }
             }
         }
@@ -69,7 +74,7 @@ impl Handle {
              other ways since stands ({since} differences: `viaduct diff {name}`); `viaduct apply {name}` \
              takes it back"
         );
-        self.send(Event::Noticed { severity: Severity::Info, text }).await
+        self.send(Event::Noticed { kind: Kind::System, severity: Severity::Info, text }).await
     }
 }
 

@@ -1,7 +1,7 @@
 //! What console may call about the two directors.
 
 use super::{Handle, revision_of};
-use crate::events::{Choice, Event};
+use crate::events::{Choice, Event, PeerEvent};
 use crate::state::Refusal;
 use crate::store::RevisionInfo;
 use crate::view::{ConfigurationsView, SyncView, VrrpView};
@@ -41,7 +41,8 @@ impl Handle {
         author: &str,
     ) -> Result<Option<RevisionInfo>, Refusal> {
         let author = author.to_owned();
-        let outcome = self.ask(move |ticket| Event::ConflictSettled { ticket, choice, author });
+        let outcome = self
+            .ask(move |ticket| Event::Peer(PeerEvent::ConflictSettled { ticket, choice, author }));
         Ok(revision_of(outcome.await?))
     }
 

@@ -106,6 +106,9 @@ pub struct State {
     pub recent: VecDeque<Arc<Record>>,
     /// Of the next record.
     pub sequence: u64,
+    /// The longest that the loop took for one turn: for what was waiting, and for publishing what
+    /// packets look up.
+    pub longest_turn: Duration,
     /// When the estimators are due.
     pub estimate_due: Duration,
     /// When ids are looked over.
@@ -274,6 +277,7 @@ impl State {
             capacity,
             sequence: recent.back().map_or(1, |record| record.sequence + 1),
             recent,
+            longest_turn: Duration::ZERO,
             estimate_due: Duration::ZERO,
             ids_due: Duration::ZERO,
             store_trouble: None,

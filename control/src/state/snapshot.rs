@@ -14,7 +14,7 @@ pub struct Snapshot {
     pub revision: u64,
     /// With changes that are on their way to the store.
     pub head: Arc<Document>,
-    /// Of `head`, for [`crate::events::Event::DocumentEdited`].
+    /// Of `head`, for [`crate::events::EditEvent::Document`].
     pub version: u64,
     /// The kept revisions, oldest first.
     pub history: Arc<Vec<RevisionInfo>>,

@@ -41,7 +41,8 @@ pub(crate) async fn run(
                     Err(broadcast::error::RecvError::Closed) => return,
                 },
                 Some(text) = complaints.recv() => {
-                    let event = Event::NotAlerted { text };
+                    let (kind, severity) = (Kind::Alert, Severity::Warning);
+                    let event = Event::Noticed { kind, severity, text };
                     if inbox.send(Message::Event(event)).await.is_err() {
                         return;
                     }

@@ -2,7 +2,7 @@
 //! they find becomes events.
 
 use crate::compile::RealKey;
-use crate::events::Event;
+use crate::events::{Event, RealEvent};
 use crate::health::probe::Target;
 use crate::health::task::{Checker, News, Report};
 use crate::health::{CheckSpec, Health};
@@ -135,15 +135,16 @@ fn expects_proxy(service: &Service, real: &Real, address: SocketAddr) -> bool {
 }
 
 fn event(real: RealKey, report: Report) -> Option<Event> {
-    let noticed = |kind, severity, text| Event::RealNoticed { real, kind, severity, text };
+    let noticed =
+        |kind, severity, text| Event::Real(RealEvent::Noticed { real, kind, severity, text });
     let name = real.1;
     Some(match report {
         Report::Changed(change) => match change.to {
-            Health::Up => Event::RealUp { real, reason: change.reason },
-            Health::Down => Event::RealDown { real, reason: change.reason },
+            Health::Up => Event::Real(RealEvent::Up { real, reason: change.reason }),
+            Health::Down => Event::Real(RealEvent::Down { real, reason: change.reason }),
             Health::Untested => return None,
         },
-        Report::Weighed(agent) => Event::RealWeighed { real, agent },
+        Report::Weighed(agent) => Event::Real(RealEvent::Weighed { real, agent }),
         // Goes to the clocks' supervision.
         Report::Clock(_) => return None,
         Report::Certificate { ends, soon: true } => {

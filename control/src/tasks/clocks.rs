@@ -2,7 +2,7 @@
 //! found becomes events.
 
 use crate::compile::RealKey;
-use crate::events::Event;
+use crate::events::{Event, RealEvent};
 use crate::inbox::Message;
 use crate::model::Document;
 use crate::record::Kind;
@@ -58,7 +58,11 @@ fn reals(document: &Document) -> BTreeMap<RealKey, String> {
 
 fn event(Notice { clock, severity, text }: Notice) -> Event {
     match clock {
-        Clock::Real(real) => Event::RealNoticed { real, kind: Kind::Clock, severity, text },
-        Clock::Node | Clock::Server(_) | Clock::Peer => Event::ClockNoticed { severity, text },
+        Clock::Real(real) => {
+            Event::Real(RealEvent::Noticed { real, kind: Kind::Clock, severity, text })
+        }
+        Clock::Node | Clock::Server(_) | Clock::Peer => {
+            Event::Noticed { kind: Kind::Clock, severity, text }
+        }
     }
 }

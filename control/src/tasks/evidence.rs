@@ -2,7 +2,7 @@
 //! at once, passive checks get their numbers, and setups that only clients suffer from are found.
 
 use crate::compile::RealKey;
-use crate::events::Event;
+use crate::events::{Event, SetupEvent};
 use crate::health::evidence::{Counts, Evidence, Finding, Replies};
 use crate::health::passive::Tally;
 use crate::health::task::Checker;
@@ -131,7 +131,7 @@ async fn judge(
             Finding::InVain(connections) => Some(suspicion(watched.method, connections)),
             Finding::Answered => None,
         };
-        events.push(Event::SetupSuspected { real: *real, flaw: Flaw::Replies, text });
+        events.push(Event::Setup(SetupEvent::Suspected { real: *real, flaw: Flaw::Replies, text }));
     }
     checker.tallies(tallies).await;
     events

@@ -8,7 +8,7 @@ use crate::ipvs_sync::Record;
 use crate::ipvs_sync::codec::Version;
 use crate::ipvs_sync::table::{Walk, told};
 use crate::ipvs_sync::task::{Backup, Master, Settings, start_backup, start_master};
-use crate::record::Severity;
+use crate::record::{Kind, Severity};
 use dataplane::worker::Dataplane;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -103,7 +103,7 @@ impl Running {
             let Err(error) = started else { continue };
             self.wait = RETRY;
             let text = format!("the sync daemon on {} does not start: {error}", daemon.interface);
-            let event = Event::Noticed { severity: Severity::Error, text };
+            let event = Event::Noticed { kind: Kind::System, severity: Severity::Error, text };
             if inbox.send(Message::Event(event)).await.is_err() {
                 return false;
             }

@@ -6,7 +6,7 @@ use crate::compile::{instances, script_thing, service_thing};
 use crate::events::Event;
 use crate::inbox::Message;
 use crate::model::{Document, Tracked};
-use crate::record::Severity;
+use crate::record::{Kind, Severity};
 use crate::vrrp::foreign::{Finding, ForeignClusters};
 use crate::vrrp::instance::Instance;
 use crate::vrrp::status::{Change, InstanceStatus};
@@ -158,7 +158,7 @@ pub(crate) async fn run(
                 mastership.track(&script_thing(&script), good);
                 let severity = if good { Severity::Info } else { Severity::Warning };
                 let text = format!("script {script}: {why}");
-                events.push(Event::Noticed { severity, text });
+                events.push(Event::Noticed { kind: Kind::System, severity, text });
             }
             now = looks.tick() => {
                 let found = foreign.look(&mastership.status(), now.into_std());
@@ -180,7 +180,7 @@ fn start(
         problems.push(format!("VRRP does not run: {error}"));
     }
     tell_quorums(mastership, document, &below_quorum.borrow());
-    let notice = |text| Event::Noticed { severity: Severity::Error, text };
+    let notice = |text| Event::Noticed { kind: Kind::System, severity: Severity::Error, text };
     problems.into_iter().map(notice).collect()
 }
 
@@ -200,7 +200,7 @@ fn notice(finding: Finding) -> Event {
         Finding::Heard(text) => (Severity::Warning, text),
         Finding::Gone(text) => (Severity::Info, text),
     };
-    Event::Noticed { severity, text }
+    Event::Noticed { kind: Kind::System, severity, text }
 }
 
 fn event(change: Change) -> Event {

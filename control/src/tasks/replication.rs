@@ -2,11 +2,11 @@
 //! packet path goes out by it, and a director that has just started waits until it has caught up.
 
 use super::arbiter::Arbiter;
-use crate::events::Event;
+use crate::events::{Event, PeerEvent};
 use crate::health::outcome::ClockReading;
 use crate::inbox::Message;
 use crate::model::{Document, Peer};
-use crate::record::Severity;
+use crate::record::{Kind, Severity};
 use crate::state::Refusal;
 use crate::sync::identity::Fingerprint;
 use crate::sync::message::{Hello, SHARING};
@@ -413,7 +413,7 @@ impl Task {
             SyncEvent::Down { reason } => {
                 self.parts.replication.set_settled(false);
                 self.wait_again();
-                if !self.send(Event::PeerDisconnected).await {
+                if !self.send(Event::Peer(PeerEvent::Disconnected)).await {
                     return false;
                 }
                 (Severity::Warning, format!("not connected: {reason}"))
@@ -432,7 +432,7 @@ impl Task {
                 | Control::Declined(_)
                 | Control::Verdicts(_)
                 | Control::Drains(_)),
-            ) => return self.send(Event::PeerSaid(control)).await,
+            ) => return self.send(Event::Peer(PeerEvent::Said(control))).await,
             SyncEvent::Paired { peer } => {
                 (Severity::Info, format!("paired with key {}", peer.short()))
             }
@@ -452,7 +452,7 @@ impl Task {
             return false;
         }
         if shares {
-            return self.send(Event::PeerConnected { node: peer.node.clone() }).await;
+            return self.send(Event::Peer(PeerEvent::Connected { node: peer.node.clone() })).await;
         }
         let text = format!(
             "{} ({}) is too old to share configuration, drains and verdicts: upgrade it",
@@ -462,7 +462,7 @@ impl Task {
     }
 
     async fn tell(&self, severity: Severity, text: String) -> bool {
-        self.send(Event::PeerNoticed { severity, text }).await
+        self.send(Event::Noticed { kind: Kind::Peer, severity, text }).await
     }
 
     async fn send(&self, event: Event) -> bool {

@@ -4,7 +4,7 @@ use crate::events::Event;
 use crate::host::{HostState, Watch};
 use crate::inbox::Message;
 use crate::model::Document;
-use crate::record::Severity;
+use crate::record::{Kind, Severity};
 use crate::sorry_page::SorryPages;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -27,7 +27,7 @@ pub(crate) async fn run(
             told.clone_from(&places);
             events.push(Event::SorryPagesOpened(places));
         }
-        let notice = |text| Event::Noticed { severity: Severity::Error, text };
+        let notice = |text| Event::Noticed { kind: Kind::System, severity: Severity::Error, text };
         if troubles != complained {
             complained.clone_from(&troubles);
             events.extend(troubles.into_iter().map(notice));

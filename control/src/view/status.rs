@@ -4,7 +4,7 @@ use crate::state::State;
 use serde::{Deserialize, Serialize};
 
 /// The daemon as a whole.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct StatusView {
     /// Version of the program.
     pub version: String,
@@ -28,6 +28,8 @@ pub struct StatusView {
     pub connections_capacity: u64,
     /// Packet workers.
     pub workers: usize,
+    /// The longest turn of the control loop since the start, in seconds.
+    pub longest_turn: f64,
     /// Why the store takes no changes, while it does not.
     pub store_trouble: Option<String>,
 }
@@ -49,6 +51,7 @@ impl StatusView {
             connections,
             connections_capacity: state.capacity.connections as u64,
             workers: state.capacity.workers,
+            longest_turn: state.longest_turn.as_secs_f64(),
             store_trouble: state.store_trouble.clone(),
         }
     }

@@ -74,14 +74,14 @@ fn a_confirmed_revision_stands() {
     director.apply(&web(&[2]), Some(Duration::from_secs(60)));
     director.store_works();
     let ticket = director.ticket();
-    director.happen(Event::ConfigConfirmed { ticket });
+    director.happen(Event::Configuration(ConfigurationEvent::Confirmed { ticket }));
     director.store_works();
     assert!(matches!(director.replies[&ticket], Outcome::Confirmed(_)));
     director.pass(100);
     director.store_works();
     assert_eq!(director.weights(), [(rip(2), 1)]);
     let again = director.ticket();
-    director.happen(Event::ConfigConfirmed { ticket: again });
+    director.happen(Event::Configuration(ConfigurationEvent::Confirmed { ticket: again }));
     assert_eq!(director.refused(again), Some(&Refusal::NothingToConfirm));
 }
 
@@ -105,7 +105,12 @@ fn an_operator_may_roll_back_during_a_trial() {
     director.store_works();
     let ticket = director.ticket();
     let document = Arc::new(web(&[1]));
-    director.happen(Event::RolledBack { ticket, document, to: 1, author: "root".into() });
+    director.happen(Event::Configuration(ConfigurationEvent::RolledBack {
+        ticket,
+        document,
+        to: 1,
+        author: "root".into(),
+    }));
     director.store_works();
     assert!(matches!(director.replies[&ticket], Outcome::Committed(_)));
     assert_eq!(director.weights(), [(rip(1), 1)]);
@@ -182,7 +187,13 @@ fn an_edit_of_an_old_document_is_a_conflict() {
         let ticket = director.ticket();
         let document = Arc::new(web(reals));
         let (author, comment) = ("console".to_owned(), "edit".to_owned());
-        director.happen(Event::DocumentEdited { ticket, version, document, author, comment });
+        director.happen(Event::Edit(EditEvent::Document {
+            ticket,
+            version,
+            document,
+            author,
+            comment,
+        }));
         ticket
     };
     let first = edit(&mut director, &[1, 2]);

@@ -39,19 +39,19 @@ fn works(port: PortId) -> Event {
         reason: "it works".into(),
         unguarded: None,
     };
-    Event::PortOpened { port, status }
+    Event::Host(HostEvent::PortOpened { port, status })
 }
 
 #[test]
 fn links_are_attached_as_they_come_and_detached_as_they_go() {
     let mut director = Director::new(Some(web(&[1])));
-    director.happen(Event::HostChanged(host(&[(2, "eth0")])));
+    director.happen(Event::Host(HostEvent::Changed(host(&[(2, "eth0")]))));
     assert_eq!(attached(&mut director), [(PortId(0), "eth0".to_owned())]);
     director.happen(works(PortId(0)));
     assert_eq!(director.said(Kind::Interface).len(), 1);
-    director.happen(Event::HostChanged(host(&[(2, "eth0"), (3, "eth1")])));
+    director.happen(Event::Host(HostEvent::Changed(host(&[(2, "eth0"), (3, "eth1")]))));
     assert_eq!(attached(&mut director), [(PortId(1), "eth1".to_owned())]);
-    director.happen(Event::HostChanged(host(&[(3, "eth1")])));
+    director.happen(Event::Host(HostEvent::Changed(host(&[(3, "eth1")]))));
     assert!(director.others.iter().any(|a| matches!(a, Action::Detach(PortId(0)))));
 }
 
@@ -61,10 +61,10 @@ fn the_link_to_the_host_s_own_stack_is_missed_aloud_when_somebody_removes_it() {
     director.state.stack =
         Some(crate::host::Stack { port: Ports::STACK, index: 9, mac: [2, 0, 0, 0, 0, 9] });
     director.state.ports.reserve(9);
-    director.happen(Event::PortLost { port: Ports::STACK, edition: 0 });
+    director.happen(Event::Host(HostEvent::PortLost { port: Ports::STACK, edition: 0 }));
     assert_eq!(director.said(Kind::Interface), Vec::<String>::new(), "an older one");
     for _ in 0..2 {
-        director.happen(Event::PortLost { port: Ports::STACK, edition: 1 });
+        director.happen(Event::Host(HostEvent::PortLost { port: Ports::STACK, edition: 1 }));
         assert_eq!(director.said(Kind::Interface).len(), 1, "once");
     }
     assert!(director.others.iter().any(|a| matches!(a, Action::Detach(Ports::STACK))));
@@ -75,39 +75,39 @@ fn the_link_to_the_host_s_own_stack_is_missed_aloud_when_somebody_removes_it() {
 #[test]
 fn a_lost_port_is_tried_again() {
     let mut director = Director::new(Some(web(&[1])));
-    director.happen(Event::HostChanged(host(&[(2, "eth0")])));
+    director.happen(Event::Host(HostEvent::Changed(host(&[(2, "eth0")]))));
     director.happen(works(PortId(0)));
-    director.happen(Event::PortLost { port: PortId(0), edition: 0 });
+    director.happen(Event::Host(HostEvent::PortLost { port: PortId(0), edition: 0 }));
     let place = director.state.ports.get(PortId(0)).expect("a port");
     assert!(matches!(place.status, PortStatus::Attached { .. }), "an older one was lost");
-    director.happen(Event::PortLost { port: PortId(0), edition: 1 });
+    director.happen(Event::Host(HostEvent::PortLost { port: PortId(0), edition: 1 }));
     attached(&mut director);
     director.pass(30);
     assert_eq!(attached(&mut director).len(), 1);
     let failed = || PortStatus::Failed { reason: "no".into(), since: Duration::from_secs(30) };
-    director.happen(Event::PortOpened { port: PortId(0), status: failed() });
+    director.happen(Event::Host(HostEvent::PortOpened { port: PortId(0), status: failed() }));
     let said = director.said(Kind::Interface).len();
     director.pass(30);
-    director.happen(Event::PortOpened { port: PortId(0), status: failed() });
+    director.happen(Event::Host(HostEvent::PortOpened { port: PortId(0), status: failed() }));
     assert_eq!(director.said(Kind::Interface).len(), said + 1, "opening again is news once");
 }
 
 #[test]
 fn the_kernel_is_asked_for_neighbours_that_packets_need() {
     let mut director = Director::new(Some(web(&[1])));
-    director.happen(Event::HostChanged(host(&[(7, "eth0")])));
+    director.happen(Event::Host(HostEvent::Changed(host(&[(7, "eth0")]))));
     director.happen(works(PortId(0)));
     director.others.clear();
     let address = [10, 0, 0, 1].into();
-    director.happen(Event::NeighbourNeeded { port: PortId(0), address });
+    director.happen(Event::Host(HostEvent::NeighbourNeeded { port: PortId(0), address }));
     assert!(matches!(director.others[..], [Action::Resolve { link: 7, .. }]));
     director.others.clear();
-    let seen = Event::NeighbourSeen { port: PortId(0), address, mac: [9; 6] };
+    let seen = Event::Host(HostEvent::NeighbourSeen { port: PortId(0), address, mac: [9; 6] });
     director.happen(seen.clone());
     assert!(matches!(director.others[..], [Action::PublishHops(_)]));
     director.happen(seen);
     assert_eq!(director.others.len(), 1, "no news");
-    director.happen(Event::NeighbourNeeded { port: PortId(9), address });
+    director.happen(Event::Host(HostEvent::NeighbourNeeded { port: PortId(9), address }));
     assert_eq!(director.others.len(), 1, "no such port");
 }
 
@@ -133,7 +133,7 @@ fn confirms_the_real_server(mut director: Director) {
     picture.addresses.push(Address { link: 7, prefix });
     let on_link = Route { prefix, via: None, link: Some(7), source: None, mtu: 0, metric: 0 };
     picture.routes.push(on_link);
-    director.happen(Event::HostChanged(Arc::new(picture)));
+    director.happen(Event::Host(HostEvent::Changed(Arc::new(picture))));
     director.happen(works(PortId(0)));
     director.others.clear();
     director.pass(20);
@@ -178,7 +178,7 @@ fn without_the_virtual_mac_a_master_answers_with_its_own_and_listens_to_no_other
     let mut document = Document::clone(&director.state.running);
     document.vrrp[0].virtual_mac = false;
     director.state.running = Arc::new(document);
-    director.happen(Event::HostChanged(host(&[(7, "eth0"), (8, "eth1")])));
+    director.happen(Event::Host(HostEvent::Changed(host(&[(7, "eth0"), (8, "eth1")]))));
     director.happen(works(PortId(0)));
     director.happen(role(Standing::Master));
     for address in [IpAddr::from([192, 0, 2, 1]), [10, 0, 0, 1].into()] {
@@ -201,7 +201,7 @@ fn a_backup_is_silent_and_a_master_answers_with_the_virtual_mac() {
     let mac = [0, 0, 0x5e, 0, 1, 50];
     let address: IpAddr = [192, 0, 2, 1].into();
     let gateway: IpAddr = [10, 0, 0, 1].into();
-    director.happen(Event::HostChanged(host(&[(7, "eth0"), (8, "eth1")])));
+    director.happen(Event::Host(HostEvent::Changed(host(&[(7, "eth0"), (8, "eth1")]))));
     director.happen(works(PortId(0)));
     let mut actions = Vec::new();
     director.state.republish(&mut actions);
@@ -237,8 +237,12 @@ fn an_address_that_leaves_its_instance_is_always_owned() {
 fn the_other_director_s_word_between_two_masterships_is_no_claim() {
     use crate::vrrp::fsm::State as Standing;
     let mut director = under_vrrp();
-    let claim =
-        || Event::AddressClaimed { address: [192, 0, 2, 1].into(), mac: [2, 0, 0, 0, 9, 9] };
+    let claim = || {
+        Event::Setup(SetupEvent::AddressClaimed {
+            address: [192, 0, 2, 1].into(),
+            mac: [2, 0, 0, 0, 9, 9],
+        })
+    };
     let mut actions = Vec::new();
     director.state.republish(&mut actions);
     for _ in 0..3 {

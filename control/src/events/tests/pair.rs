@@ -50,7 +50,7 @@ impl Pair {
     fn join(&mut self) {
         self.linked = true;
         for (of, name) in ["lb2", "lb1"].into_iter().enumerate() {
-            self.nodes[of].happen(Event::PeerConnected { node: name.to_owned() });
+            self.nodes[of].happen(Event::Peer(PeerEvent::Connected { node: name.to_owned() }));
         }
     }
 
@@ -59,7 +59,7 @@ impl Pair {
         self.linked = false;
         for of in 0..2 {
             self.wires[of].clear();
-            self.nodes[of].happen(Event::PeerDisconnected);
+            self.nodes[of].happen(Event::Peer(PeerEvent::Disconnected));
         }
     }
 
@@ -84,7 +84,7 @@ impl Pair {
             self.collect();
             for of in 0..2 {
                 if let Some(control) = self.wires[of].pop_front() {
-                    self.nodes[of].happen(Event::PeerSaid(control));
+                    self.nodes[of].happen(Event::Peer(PeerEvent::Said(control)));
                 }
                 self.nodes[of].store_works();
             }
@@ -161,7 +161,7 @@ fn a_revision_on_trial_travels_when_it_is_confirmed_and_never_when_it_is_taken_b
     pair.settle();
     assert_eq!(pair.services(1), ["web"]);
     let ticket = pair.nodes[0].ticket();
-    pair.nodes[0].happen(Event::ConfigConfirmed { ticket });
+    pair.nodes[0].happen(Event::Configuration(ConfigurationEvent::Confirmed { ticket }));
     pair.settle();
     assert_eq!(pair.services(1), ["tried"]);
     assert!(pair.same());
@@ -203,7 +203,7 @@ fn changes_made_apart_are_a_conflict_and_an_operator_chooses() {
         assert!(lines[1].starts_with("+ service two"), "{lines:?}");
         let ticket = pair.nodes[of].ticket();
         let author = "root".to_owned();
-        pair.nodes[of].happen(Event::ConflictSettled { ticket, choice, author });
+        pair.nodes[of].happen(Event::Peer(PeerEvent::ConflictSettled { ticket, choice, author }));
         pair.settle();
         assert!(pair.same() && pair.own_parts_stand());
         let kept = if (of == 0) == (choice == Choice::Mine) { "one" } else { "two" };
@@ -226,7 +226,11 @@ fn changes_made_apart_are_a_conflict_and_an_operator_chooses() {
         }
         let again = pair.nodes[of].ticket();
         let author = "root".to_owned();
-        pair.nodes[of].happen(Event::ConflictSettled { ticket: again, choice, author });
+        pair.nodes[of].happen(Event::Peer(PeerEvent::ConflictSettled {
+            ticket: again,
+            choice,
+            author,
+        }));
         assert!(matches!(pair.nodes[of].refused(again), Some(Refusal::Peer(_))));
     }
 }
@@ -309,7 +313,7 @@ fn a_full_disk_refuses_the_peer_s_revision_too() {
         pair.collect();
         for of in 0..2 {
             while let Some(control) = pair.wires[of].pop_front() {
-                pair.nodes[of].happen(Event::PeerSaid(control));
+                pair.nodes[of].happen(Event::Peer(PeerEvent::Said(control)));
             }
         }
         pair.nodes[1].store_fails();
@@ -392,7 +396,7 @@ fn what_grew_too_long_by_edits_runs_and_both_say_that_it_does_not_travel() {
     let (version, author) = (pair.nodes[0].state.version, "root".to_owned());
     let document = Arc::new(endless("lb1", &[("mail", 2)]));
     let comment = "ipvsadm".to_owned();
-    let edit = Event::DocumentEdited { ticket, version, document, author, comment };
+    let edit = Event::Edit(EditEvent::Document { ticket, version, document, author, comment });
     pair.nodes[0].happen(edit);
     pair.settle();
     pair.nodes[0].pass(3);
@@ -427,7 +431,7 @@ fn a_choice_that_cannot_be_stored_is_refused_and_the_conflict_stays() {
     let mut choose = |works: bool| {
         let ticket = pair.nodes[0].ticket();
         let (choice, author) = (Choice::Mine, "root".to_owned());
-        pair.nodes[0].happen(Event::ConflictSettled { ticket, choice, author });
+        pair.nodes[0].happen(Event::Peer(PeerEvent::ConflictSettled { ticket, choice, author }));
         assert!(!pair.nodes[0].replies.contains_key(&ticket), "not before it is stored");
         if !works {
             pair.nodes[0].store_fails();

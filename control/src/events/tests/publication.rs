@@ -14,7 +14,7 @@ fn rack(servers: u16) -> (Document, Vec<SocketAddr>) {
 }
 
 fn died(server: SocketAddr) -> Event {
-    Event::RealDown { real: (vip(), server), reason: "no route".into() }
+    Event::Real(RealEvent::Down { real: (vip(), server), reason: "no route".into() })
 }
 
 #[test]
@@ -69,7 +69,7 @@ fn a_change_of_mastership_is_published_in_its_own_turn_with_all_that_waited() {
 fn an_operator_who_drains_a_server_does_not_silence_a_service_that_died_before() {
     let (document, servers) = rack(2);
     let mut director = Director::new(Some(document));
-    let drained = Event::ServerDrained {
+    let drained = Event::Drain(DrainEvent::Drained {
         ticket: director.ticket(),
         service: "web".into(),
         real: servers[0].to_string(),
@@ -77,7 +77,7 @@ fn an_operator_who_drains_a_server_does_not_silence_a_service_that_died_before()
         reason: String::new(),
         within: None,
         persistent: crate::model::PersistentClients::Move,
-    };
+    });
     let died = servers.iter().copied().map(died);
     director.happen_at_once(died.chain([drained]));
     assert_eq!(director.said(Kind::ServiceDown).len(), 1);

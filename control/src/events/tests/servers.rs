@@ -5,11 +5,15 @@ use crate::model::{ConnectionsOnDown, OnDown, PersistentClients, Quorum, QuorumU
 use dataplane::table::Availability;
 
 fn down(director: &mut Director, last: u8) {
-    director.happen(Event::RealDown { real: (vip(), rip(last)), reason: "HTTP 500".into() });
+    director.happen(Event::Real(RealEvent::Down {
+        real: (vip(), rip(last)),
+        reason: "HTTP 500".into(),
+    }));
 }
 
 fn up(director: &mut Director, last: u8) {
-    director.happen(Event::RealUp { real: (vip(), rip(last)), reason: "HTTP 200".into() });
+    director
+        .happen(Event::Real(RealEvent::Up { real: (vip(), rip(last)), reason: "HTTP 200".into() }));
 }
 
 fn changed(mut document: Document, change: impl FnOnce(&mut Service)) -> Document {
@@ -112,13 +116,13 @@ fn a_server_has_the_weight_that_its_agent_asks_for() {
     let mut director = Director::new(Some(web(&[1])));
     let real = (vip(), rip(1));
     let agent = Some(AgentWeight::Absolute(40));
-    director.happen(Event::RealWeighed { real, agent });
+    director.happen(Event::Real(RealEvent::Weighed { real, agent }));
     assert_eq!(director.weights(), [(rip(1), 40)]);
     down(&mut director, 1);
     assert_eq!(director.weights(), [(rip(1), 0)]);
     up(&mut director, 1);
     assert_eq!(director.weights(), [(rip(1), 40)], "remembered");
-    director.happen(Event::RealWeighed { real, agent: None });
+    director.happen(Event::Real(RealEvent::Weighed { real, agent: None }));
     assert_eq!(director.weights(), [(rip(1), 1)]);
 }
 
@@ -148,7 +152,7 @@ fn a_server_that_came_back_starts_slowly() {
 
 fn drain(director: &mut Director, real: &str, within: Option<Duration>) -> Ticket {
     let ticket = director.ticket();
-    director.happen(Event::ServerDrained {
+    director.happen(Event::Drain(DrainEvent::Drained {
         ticket,
         service: "web".into(),
         real: real.into(),
@@ -156,7 +160,7 @@ fn drain(director: &mut Director, real: &str, within: Option<Duration>) -> Ticke
         reason: "new disk".into(),
         within,
         persistent: PersistentClients::Move,
-    });
+    }));
     ticket
 }
 
@@ -185,7 +189,7 @@ fn at_a_drain_persistent_clients_move_unless_they_are_to_stay() {
     for (persistent, moves) in [(PersistentClients::Move, true), (PersistentClients::Keep, false)] {
         let mut director = Director::new(Some(web(&[1, 2])));
         let ticket = director.ticket();
-        director.happen(Event::ServerDrained {
+        director.happen(Event::Drain(DrainEvent::Drained {
             ticket,
             service: "web".into(),
             real: "10.0.0.1".into(),
@@ -193,7 +197,7 @@ fn at_a_drain_persistent_clients_move_unless_they_are_to_stay() {
             reason: String::new(),
             within: None,
             persistent,
-        });
+        }));
         assert_eq!(persistent_clients_move(&director), moves, "{persistent:?}");
     }
 }
@@ -215,7 +219,7 @@ fn a_drained_server_stays_out_whatever_its_health() {
     assert!(value.is_some());
     let ticket = director.ticket();
     let (service, real, author) = ("192.0.2.1:80".into(), "10.0.0.1:80".into(), "root".into());
-    director.happen(Event::ServerUndrained { ticket, service, real, author });
+    director.happen(Event::Drain(DrainEvent::PutBack { ticket, service, real, author }));
     assert!(matches!(director.replies[&ticket], Outcome::Done));
     assert!(director.weights().contains(&(rip(1), 1)));
 }
@@ -241,12 +245,12 @@ fn draining_what_is_not_there_is_refused() {
     let ticket = drain(&mut director, "10.0.0.9", None);
     assert!(matches!(director.refused(ticket), Some(Refusal::NoReal { .. })));
     let ticket = director.ticket();
-    director.happen(Event::ServerUndrained {
+    director.happen(Event::Drain(DrainEvent::PutBack {
         ticket,
         service: "web".into(),
         real: "10.0.0.1".into(),
         author: "root".into(),
-    });
+    }));
     assert!(matches!(director.refused(ticket), Some(Refusal::NotDrained(_))));
 }
 

@@ -15,12 +15,12 @@ fn director() -> Director {
     let mut host = HostState::default();
     let neighbour = Neighbour { mac: MAC, state: NeighbourState::Fresh };
     host.neighbours.insert((1, rip(1).ip()), neighbour);
-    director.happen(Event::HostChanged(Arc::new(host)));
+    director.happen(Event::Host(HostEvent::Changed(Arc::new(host))));
     director
 }
 
 fn claim(director: &mut Director) {
-    director.happen(Event::AddressClaimed { address: owned(), mac: MAC });
+    director.happen(Event::Setup(SetupEvent::AddressClaimed { address: owned(), mac: MAC }));
 }
 
 #[test]
@@ -53,10 +53,12 @@ fn who_answers_for_a_vip_for_a_while_is_named_once_and_forgotten_when_silent() {
 #[test]
 fn traffic_in_vain_is_said_once_and_not_of_a_server_that_is_down() {
     let mut director = director();
-    let suspect = |text: Option<&str>| Event::SetupSuspected {
-        real: (vip(), rip(1)),
-        flaw: Flaw::Replies,
-        text: text.map(str::to_owned),
+    let suspect = |text: Option<&str>| {
+        Event::Setup(SetupEvent::Suspected {
+            real: (vip(), rip(1)),
+            flaw: Flaw::Replies,
+            text: text.map(str::to_owned),
+        })
     };
     director.happen(suspect(Some("none of 3")));
     director.happen(suspect(Some("none of 9")));
@@ -64,7 +66,7 @@ fn traffic_in_vain_is_said_once_and_not_of_a_server_that_is_down() {
     director.happen(suspect(None));
     director.happen(suspect(None));
     assert_eq!(director.said(Kind::Setup)[1..], ["10.0.0.1:80 answers its clients again"]);
-    director.happen(Event::RealDown { real: (vip(), rip(1)), reason: "gone".into() });
+    director.happen(Event::Real(RealEvent::Down { real: (vip(), rip(1)), reason: "gone".into() }));
     director.happen(suspect(Some("none of 3")));
     assert_eq!(director.said(Kind::Setup).len(), 2);
 }

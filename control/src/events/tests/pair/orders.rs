@@ -9,7 +9,7 @@ fn order(director: &mut Director, real: &str, out: bool) {
     let (service, real, author) = ("web".to_owned(), real.to_owned(), "root".to_owned());
     director.happen(if out {
         let reason = "new disk".to_owned();
-        Event::ServerDrained {
+        Event::Drain(DrainEvent::Drained {
             ticket,
             service,
             real,
@@ -17,9 +17,9 @@ fn order(director: &mut Director, real: &str, out: bool) {
             reason,
             within: None,
             persistent: PersistentClients::Move,
-        }
+        })
     } else {
-        Event::ServerUndrained { ticket, service, real, author }
+        Event::Drain(DrainEvent::PutBack { ticket, service, real, author })
     });
     assert!(matches!(director.replies[&ticket], Outcome::Done), "{:?}", director.replies[&ticket]);
 }
@@ -66,7 +66,7 @@ fn a_director_that_comes_back_gets_the_drains_with_the_servers() {
     pair.nodes[0].apply(&node("lb1", &[("mail", 2), ("web", 1)]), None);
     pair.settle();
     let ticket = pair.nodes[0].ticket();
-    pair.nodes[0].happen(Event::ServerDrained {
+    pair.nodes[0].happen(Event::Drain(DrainEvent::Drained {
         ticket,
         service: "mail".into(),
         real: "10.0.0.2".into(),
@@ -74,7 +74,7 @@ fn a_director_that_comes_back_gets_the_drains_with_the_servers() {
         reason: String::new(),
         within: Some(Duration::from_secs(60)),
         persistent: PersistentClients::Move,
-    });
+    }));
     pair.join();
     pair.settle();
     assert_eq!(pair.services(1), ["mail", "web"]);
@@ -109,7 +109,7 @@ fn a_backup_s_drains_are_orders_for_both() {
     let key = pair.nodes[0].state.running.services[1].address;
     let drain = pair.nodes[1].state.maintenance.values().next().cloned().expect("one");
     let orders = [((key, SocketAddr::from(([10, 0, 0, 2], 80))), Order::Drained(drain))];
-    pair.nodes[0].happen(Event::DrainsRestored(orders.into()));
+    pair.nodes[0].happen(Event::Drain(DrainEvent::Restored(orders.into())));
     pair.settle();
     for node in &pair.nodes {
         let keys: Vec<_> = node.state.maintenance.keys().map(|key| key.0).collect();
@@ -129,9 +129,9 @@ fn found(director: &mut Director, up: bool) {
     let real = (director.state.running.services[0].address, rip(1));
     let reason = "as it is".to_owned();
     director.happen(if up {
-        Event::RealUp { real, reason }
+        Event::Real(RealEvent::Up { real, reason })
     } else {
-        Event::RealDown { real, reason }
+        Event::Real(RealEvent::Down { real, reason })
     });
 }
 
@@ -176,7 +176,7 @@ fn what_did_not_reach_the_link_is_told_again() {
     pair.nodes[0].apply(&node("lb1", &[("web", 1), ("mail", 2)]), None);
     pair.nodes[0].store_works();
     pair.nodes[0].others.clear();
-    pair.nodes[0].happen(Event::PeerUnheard);
+    pair.nodes[0].happen(Event::Peer(PeerEvent::Unheard));
     pair.settle();
     assert_eq!((drained(&pair.nodes[1]), pair.services(1)), (0, vec!["web"]));
     pair.nodes[0].pass(2);
