@@ -1,5 +1,6 @@
 //! A large document: a thousand services with twenty real servers each are applied for little CPU,
-//! and a change of one server costs next to nothing.
+//! a change of one server costs next to nothing, and all of them may die and return at once without a late
+//! VRRP advertisement.
 
 use std::fmt::Write;
 use std::fs;
@@ -7,11 +8,15 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use harness::{Director, Site};
+use harness::backend::Backend;
+use harness::{Director, Host, Site, wait};
+use nix::sys::signal::Signal;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_viaduct");
 const SERVICES: usize = 1000;
 const REALS: usize = 20;
+
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// What the daemon may spend on the whole document.
 const APPLY: Duration = Duration::from_secs(2);
@@ -80,5 +85,98 @@ fn a_thousand_services_with_twenty_real_servers_each_are_applied_for_two_seconds
     );
     // Without optimisation nothing is promised.
     ensure!(cfg!(debug_assertions) || all < APPLY, "{all:?} is more than {APPLY:?}");
+    Ok(())
+}
+
+/// All real servers are ports of one host, so that one rule refuses them all.
+fn flapping() -> String {
+    let mut text = String::from(
+        "[[vrrp]]\nname = \"front\"\ninterface = \"eth0\"\nid = 7\npriority = 150\n\
+         advert_interval = \"200ms\"\naddresses = [\"192.0.2.10\"]\n",
+    );
+    for service in 0..SERVICES {
+        let port = 1000 + service;
+        let _ = write!(
+            text,
+            "[[service]]\nname = \"service-{service}\"\naddress = \"192.0.2.10:{port}\"\n\
+             [service.check]\ntype = \"tcp\"\ninterval = \"4s\"\nrise = 1\nfall = 1\n"
+        );
+        for real in 0..REALS {
+            let port = 10_000 + service * REALS + real;
+            let _ = write!(text, "[[service.real]]\naddress = \"10.0.0.11:{port}\"\n");
+        }
+    }
+    text
+}
+
+/// Accepts on every checked port, or answers all of them with a reset.
+fn let_live(host: &Host, alive: bool) -> Result<()> {
+    let verdict = if alive { "accept" } else { "reject with tcp reset" };
+    let rules = format!(
+        "table ip rack\ndelete table ip rack\ntable ip rack {{\n\
+         chain ports {{ type nat hook prerouting priority dstnat; tcp dport 10000-29999 redirect to :80; }}\n\
+         chain fate {{ type filter hook input priority 0; meta l4proto tcp ct original proto-dst 10000-29999 {verdict}; }}\n}}\n"
+    );
+    host.run_with_input(harness::host::command(&["nft", "-f", "-"])?, &rules)?.ok()?;
+    Ok(())
+}
+
+fn until_down(director: &Director, services: usize) -> Result<()> {
+    wait::until_ok(&format!("{services} services to be down"), LIMIT, || {
+        let status = show(director, "status")?;
+        ensure!(status["down"] == services, "{status:#}");
+        Ok(())
+    })
+}
+
+fn show(director: &Director, what: &str) -> Result<serde_json::Value> {
+    Ok(serde_json::from_str(&director.viaduct(&["show", what, "--json"])?)?)
+}
+
+/// The longest time between two advertisements that tcpdump printed, in seconds, and how many there were.
+fn longest_gap(printed: &str) -> (f64, usize) {
+    let times: Vec<f64> =
+        printed.lines().filter_map(|line| line.split(' ').next()?.parse().ok()).collect();
+    let gaps = times.windows(2).map(|pair| pair[1] - pair[0]);
+    (gaps.fold(0.0, f64::max), times.len())
+}
+
+#[test]
+fn twenty_thousand_real_servers_flap_and_every_advertisement_is_on_time() -> Result<()> {
+    let _alone = harness::alone()?;
+    let site = Site::new("flapping", 1, 0)?;
+    let _backend = Backend::http(&site.reals[0], "[::]:80")?;
+    let_live(&site.reals[0], true)?;
+    let director = Director::start(&site.director, Path::new(BINARY), Some(&flapping()))?;
+    until_down(&director, 0)?;
+    wait::until_ok("mastership", LIMIT, || {
+        let vrrp = show(&director, "vrrp")?;
+        ensure!(vrrp[0]["state"] == "master", "{vrrp:#}");
+        Ok(())
+    })?;
+    let dump = ["tcpdump", "-n", "-l", "-tt", "-i", "eth0", "ip proto 112"];
+    let mut tcpdump = site.client.spawn(harness::host::command(&dump)?)?;
+    tcpdump.wait_for_output("listening on", LIMIT)?;
+    for _ in 0..2 {
+        let_live(&site.reals[0], false)?;
+        until_down(&director, SERVICES)?;
+        let_live(&site.reals[0], true)?;
+        until_down(&director, 0)?;
+    }
+    tcpdump.signal(Signal::SIGINT)?;
+    let (gap, adverts) = longest_gap(&tcpdump.finish(LIMIT)?.stdout);
+    let turn = show(&director, "status")?["longest_turn"].as_f64().context("no number")?;
+    println!(
+        "{} real servers went down and came back twice: {adverts} advertisements every 200 ms, at most {:.0} ms \
+         apart; the control loop's longest turn took {:.0} ms",
+        SERVICES * REALS,
+        gap * 1e3,
+        turn * 1e3
+    );
+    let vrrp = show(&director, "vrrp")?;
+    ensure!(vrrp[0]["became_master"] == 1, "{vrrp:#}");
+    ensure!(adverts > 20, "{adverts}");
+    // A backup waits for three intervals and its skew.
+    ensure!(gap < 0.6, "a backup would have taken over after {gap} s");
     Ok(())
 }
