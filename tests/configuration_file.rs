@@ -247,7 +247,7 @@ fn a_full_disk_refuses_changes_and_forwarding_goes_on() -> Result<()> {
         let real = format!("10.0.0.12:{port}");
         let add = ["ipvsadm", "-a", "-t", "192.0.2.10:80", "-r", &real, "-m"];
         let ended = director.run(&add)?;
-        let refused = !ended.status.success() && ended.stderr.contains("not stored");
+        let refused = !ended.status.success() && ended.stderr.contains("change not saved");
         ensure!(refused, "{ended}");
         Ok(())
     })?;

@@ -194,11 +194,11 @@ fn an_interface_may_come_go_and_lose_its_address() -> Result<()> {
         ip("link set late1 up")?;
         fault("interface late0 is down")?;
         ip("link set late0 up")?;
-        fault("interface late0 has no address to send from")?;
+        fault("interface late0 has no source address")?;
         ip("address add 198.51.100.1/24 dev late0")?;
         node.wait_for("late", State::Master)?;
         ip("address del 198.51.100.1/24 dev late0")?;
-        fault("interface late0 has no address to send from")?;
+        fault("interface late0 has no source address")?;
         ip("link del late0")?;
         fault("interface late0 does not exist")?;
     }
