@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(test, allow(clippy::wildcard_enum_match_arm))] // A test names the one case it wants.
 
+pub mod access;
 pub mod alert;
 pub mod compile;
 pub mod daemon;
