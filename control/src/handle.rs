@@ -1,5 +1,6 @@
 //! Everything that console may call.
 
+mod accounts;
 mod file;
 mod pair;
 

@@ -64,9 +64,6 @@ type Failure = Box<dyn std::error::Error>;
 
 async fn daemon(arguments: &RunArguments, socket: &Path) -> Result<(), Failure> {
     let file = arguments.config.as_deref().map(given).transpose()?;
-    if let ConsoleAddress::At(address) = arguments.console {
-        return Err(format!("this build has no web console to serve on {address}; use off").into());
-    }
     let bound = Socket::bind(socket)?;
     let capacity = Capacity { workers: workers(), ..Capacity::default() };
     let host = crate::web::api::host_name();
@@ -76,7 +73,11 @@ async fn daemon(arguments: &RunArguments, socket: &Path) -> Result<(), Failure> 
     // The first question is answered when the first interfaces are attached.
     handle.query(|_, _| ()).await?;
     let stop = CancellationToken::new();
-    let mut api = tokio::spawn(web::serve(handle.clone(), bound, stop.clone()));
+    let console = match arguments.console {
+        ConsoleAddress::Off => None,
+        ConsoleAddress::At(address) => Some(web::Console::open(handle.clone(), address).await?),
+    };
+    let mut api = tokio::spawn(serve(handle.clone(), bound, console, stop.clone()));
     tracing::info!(socket = %socket.display(), "ready");
     notify("READY=1");
 
@@ -97,6 +98,20 @@ async fn daemon(arguments: &RunArguments, socket: &Path) -> Result<(), Failure> 
     }
     ended?;
     stopped
+}
+
+/// Serves the API and, where it is on, the console.
+async fn serve(
+    handle: Handle,
+    socket: Socket,
+    console: Option<web::Console>,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
+    let api = web::serve(handle, socket, stop.clone());
+    match console {
+        Some(console) => tokio::try_join!(api, console.serve(stop)).map(|_| ()),
+        None => api.await,
+    }
 }
 
 /// One worker for each processor but one, which is left to everything else.

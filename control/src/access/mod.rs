@@ -8,7 +8,7 @@ mod accounts;
 mod session;
 mod throttle;
 
-pub use accounts::{Accounts, Token, User, UserError};
+pub use accounts::{Accounts, Change, Token, User, UserError};
 pub use session::{ABSOLUTE, IDLE, Session};
 pub use throttle::{Throttle, Wait};
 

@@ -1,0 +1,87 @@
+//! Every route of the console with the least role that may use it, in one table.
+
+use super::guard::guard;
+use super::pages::{account, events, overview, services};
+use super::site::Shared;
+use super::{assets, headers, trouble};
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::Method;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::routing::{MethodRouter, get, post};
+use control::access::Role;
+
+/// The largest form, in bytes.
+const LARGEST_FORM: usize = 64 << 10;
+
+/// One route.
+pub struct Route {
+    /// The method.
+    pub method: Method,
+    /// The path, with its parameters in braces.
+    pub path: &'static str,
+    /// The least role; `None`: everybody, without signing in.
+    pub role: Option<Role>,
+    handler: fn() -> MethodRouter<Shared>,
+}
+
+const VIEWER: Option<Role> = Some(Role::Viewer);
+const OPERATOR: Option<Role> = Some(Role::Operator);
+
+const fn see(
+    path: &'static str,
+    role: Option<Role>,
+    handler: fn() -> MethodRouter<Shared>,
+) -> Route {
+    Route { method: Method::GET, path, role, handler }
+}
+
+const fn act(
+    path: &'static str,
+    role: Option<Role>,
+    handler: fn() -> MethodRouter<Shared>,
+) -> Route {
+    Route { method: Method::POST, path, role, handler }
+}
+
+/// All routes.
+pub const ROUTES: &[Route] = &[
+    see("/assets/{name}", None, || get(assets::serve)),
+    see("/setup", None, || get(account::set_up_page)),
+    act("/setup", None, || post(account::set_up)),
+    see("/login", None, || get(account::sign_in_page)),
+    act("/login", None, || post(account::sign_in)),
+    act("/language", None, || post(account::language)),
+    act("/logout", VIEWER, || post(account::sign_out)),
+    see("/", VIEWER, || get(overview::page)),
+    see("/events", VIEWER, || get(events::page)),
+    see("/services", VIEWER, || get(services::list::page)),
+    see("/services/{service}", VIEWER, || get(services::one::page)),
+    act("/services/{service}/servers/{real}/weight", OPERATOR, || post(services::act::weigh)),
+    see("/services/{service}/servers/{real}/drain", OPERATOR, || get(services::act::drain_page)),
+    act("/services/{service}/servers/{real}/drain", OPERATOR, || post(services::act::drain)),
+    see("/services/{service}/servers/{real}/force-out", OPERATOR, || {
+        get(services::act::force_out_page)
+    }),
+    act("/services/{service}/servers/{real}/force-out", OPERATOR, || {
+        post(services::act::force_out)
+    }),
+    act("/services/{service}/servers/{real}/put-back", OPERATOR, || post(services::act::put_back)),
+];
+
+/// The console as a service.
+pub fn router(site: &Shared) -> Router {
+    let mut router = Router::new();
+    for route in ROUTES {
+        let mut handler = (route.handler)();
+        if let Some(role) = route.role {
+            handler = handler.route_layer(from_fn_with_state((site.clone(), role), guard));
+        }
+        router = router.route(route.path, handler);
+    }
+    router
+        .layer(DefaultBodyLimit::max(LARGEST_FORM))
+        .layer(from_fn_with_state(site.clone(), trouble::explain))
+        .layer(from_fn(headers::add))
+        .with_state(site.clone())
+}
