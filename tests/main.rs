@@ -11,6 +11,7 @@ mod clients_everywhere;
 mod clocks;
 mod configuration;
 mod configuration_file;
+mod console;
 mod direct_routing;
 mod failover;
 mod full_nat;

@@ -1,5 +1,6 @@
 //! The command line: one module for each command.
 
+mod accounts;
 mod config;
 mod config_file;
 pub mod demo;
@@ -84,6 +85,8 @@ pub fn run(arguments: Arguments) -> ExitCode {
             operate::drain(&client, service, real, reason, within, persistent.into())
         }
         Command::Undrain { service, real } => operate::undrain(&client, service, real),
+        Command::User { action } => accounts::user(&client, action),
+        Command::Token { action } => accounts::token(&client, action),
         Command::KillConnections(kill) => operate::kill(&client, kill),
         Command::Pair => high_availability::pair(&client),
         Command::Join { code } => high_availability::join(&client, code),

@@ -1,7 +1,11 @@
 //! The command line: its grammar and its defaults.
 
+mod accounts;
+mod connections;
 mod values;
 
+pub use accounts::{TokenAction, UserAction};
+pub use connections::KillArguments;
 pub use values::{ConsoleAddress, parse_duration};
 
 use crate::cli::demo::DemoArguments;
@@ -116,6 +120,18 @@ pub enum Command {
         service: String,
         /// The real server's address, with its port when it has several.
         real: String,
+    },
+    /// Manage the users of the console.
+    User {
+        /// What to do.
+        #[command(subcommand)]
+        action: UserAction,
+    },
+    /// Manage the tokens of the API.
+    Token {
+        /// What to do.
+        #[command(subcommand)]
+        action: TokenAction,
     },
     /// End connections. At least one condition is required.
     KillConnections(KillArguments),
@@ -359,21 +375,6 @@ pub enum SetupForm {
     Ifupdown,
     /// A dispatcher script for NetworkManager.
     Networkmanager,
-}
-
-/// Which connections to end.
-#[derive(Debug, Args)]
-#[group(required = true, multiple = true)]
-pub struct KillArguments {
-    /// Connections of this service, by name or address.
-    #[arg(long, value_name = "SERVICE")]
-    pub service: Option<String>,
-    /// Connections to this real server.
-    #[arg(long, value_name = "IP[:PORT]")]
-    pub real: Option<String>,
-    /// Connections of this client.
-    #[arg(long, value_name = "IP[:PORT]")]
-    pub client: Option<String>,
 }
 
 /// A transport protocol.

@@ -13,6 +13,7 @@ use dataplane::packet_path::Capacity;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -73,11 +74,18 @@ async fn daemon(arguments: &RunArguments, socket: &Path) -> Result<(), Failure> 
     // The first question is answered when the first interfaces are attached.
     handle.query(|_, _| ()).await?;
     let stop = CancellationToken::new();
+    let access = Arc::new(web::Access::open(handle.clone()).await?);
     let console = match arguments.console {
         ConsoleAddress::Off => None,
-        ConsoleAddress::At(address) => Some(web::Console::open(handle.clone(), address).await?),
+        ConsoleAddress::At(address) => {
+            Some(web::Console::open(handle.clone(), Arc::clone(&access), address).await?)
+        }
     };
-    let mut api = tokio::spawn(serve(handle.clone(), bound, console, stop.clone()));
+    let mut api = tokio::spawn(serve(
+        web::serve(handle.clone(), access, bound, stop.clone()),
+        console,
+        stop.clone(),
+    ));
     tracing::info!(socket = %socket.display(), "ready");
     notify("READY=1");
 
@@ -102,12 +110,10 @@ async fn daemon(arguments: &RunArguments, socket: &Path) -> Result<(), Failure> 
 
 /// Serves the API and, where it is on, the console.
 async fn serve(
-    handle: Handle,
-    socket: Socket,
+    api: impl Future<Output = std::io::Result<()>>,
     console: Option<web::Console>,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
-    let api = web::serve(handle, socket, stop.clone());
     match console {
         Some(console) => tokio::try_join!(api, console.serve(stop)).map(|_| ()),
         None => api.await,

@@ -83,7 +83,7 @@ struct Code {
 }
 
 impl Access {
-    /// Reads the accounts. While there is no administrator, the set-up code is said in the log.
+    /// Reads the accounts.
     ///
     /// # Errors
     /// When the store cannot be read, or the system gives no random numbers.
@@ -98,9 +98,6 @@ impl Access {
             nobody: hash(&new_secret()?).ok_or_else(|| unavailable("hashing"))?,
             accounts: Mutex::new(accounts),
         };
-        if !access.is_set_up() {
-            access.say_code();
-        }
         Ok(access)
     }
 
@@ -143,7 +140,11 @@ impl Access {
         self.code.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn say_code(&self) {
+    /// Says the set-up code in the log, while it is of use.
+    pub fn say_code(&self) {
+        if self.is_set_up() {
+            return;
+        }
         tracing::info!(
             "the console waits for its first administrator; set-up code: {}",
             self.set_up_code()

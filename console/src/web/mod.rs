@@ -17,10 +17,10 @@ mod tls;
 mod trouble;
 mod words;
 
+pub use access::Access;
 pub use routes::{ROUTES, Route};
 pub use socket::{BindError, Socket};
 
-use access::Access;
 use arc_swap::ArcSwap;
 use certificate::Certificate;
 use control::handle::Handle;
@@ -36,8 +36,13 @@ use tokio_util::sync::CancellationToken;
 ///
 /// # Errors
 /// When the socket fails.
-pub async fn serve(handle: Handle, socket: Socket, stop: CancellationToken) -> std::io::Result<()> {
-    let app = api::router(handle).into_make_service_with_connect_info::<api::Caller>();
+pub async fn serve(
+    handle: Handle,
+    access: Arc<Access>,
+    socket: Socket,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
+    let app = api::router(handle, access).into_make_service_with_connect_info::<api::Caller>();
     let served = axum::serve(socket.into_listener()?, app);
     served.with_graceful_shutdown(async move { stop.cancelled().await }).await
 }
@@ -50,11 +55,16 @@ pub struct Console {
 }
 
 impl Console {
-    /// Binds the address, reads the accounts, and reads or makes the certificate.
+    /// Binds the address, and reads or makes the certificate. While there is no administrator, the
+    /// set-up code is said in the log.
     ///
     /// # Errors
     /// When the address is taken or the store fails.
-    pub async fn open(handle: Handle, address: SocketAddr) -> Result<Self, Refusal> {
+    pub async fn open(
+        handle: Handle,
+        access: Arc<Access>,
+        address: SocketAddr,
+    ) -> Result<Self, Refusal> {
         let bound = TcpListener::bind(address).await;
         let listener = bound.map_err(|error| {
             Refusal::Unavailable(format!("the console cannot listen on {address}: {error}"))
@@ -64,7 +74,7 @@ impl Console {
         let certificate = Certificate::load_or_make(&handle, names).await?;
         let print = &certificate.fingerprint;
         tracing::info!("console on https://{address}, certificate SHA-256 {print}");
-        let access = Access::open(handle.clone()).await?;
+        access.say_code();
         let certificate = Arc::new(ArcSwap::from_pointee(certificate));
         Ok(Self { listener, site: Arc::new(Site { handle, access }), certificate })
     }

@@ -9,7 +9,7 @@ pub struct Site {
     /// The way to the engine.
     pub handle: Handle,
     /// Who may come in.
-    pub access: Access,
+    pub access: Arc<Access>,
 }
 
 /// The console, as handlers get it.

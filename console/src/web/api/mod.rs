@@ -1,5 +1,6 @@
 //! `/v1`: what the command line and the console ask of the daemon. JSON over HTTP.
 
+mod accounts;
 mod answer;
 mod caller;
 mod config;
@@ -7,6 +8,7 @@ mod high_availability;
 mod operate;
 mod show;
 
+pub use accounts::{Done, Secret, TokenView, TokenWish, UserView, UserWish};
 pub use answer::{Failure, Problem};
 pub use caller::Caller;
 pub use config::{Applied, Compared, RollbackWish};
@@ -14,16 +16,18 @@ pub use high_availability::{FailoverWish, Invitation, JoinWish, Joined, KeepWish
 pub use operate::{DrainWish, Killed, UndrainWish};
 pub use show::{EventsView, host_name};
 
+use super::access::Access;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post, put};
 use control::handle::Handle;
+use std::sync::Arc;
 
 /// The largest document or backup, in bytes.
 const LARGEST_BODY: usize = 256 << 20;
 
 /// The routes.
-pub fn router(handle: Handle) -> Router {
+pub fn router(handle: Handle, access: Arc<Access>) -> Router {
     Router::new()
         .route("/v1/status", get(show::status))
         .route("/v1/services", get(show::services))
@@ -54,6 +58,7 @@ pub fn router(handle: Handle) -> Router {
         .route("/v1/backup", get(operate::backup))
         .route("/v1/restore", put(operate::restore))
         .fallback(answer::no_such_route)
-        .layer(DefaultBodyLimit::max(LARGEST_BODY))
         .with_state(handle)
+        .merge(accounts::router(access))
+        .layer(DefaultBodyLimit::max(LARGEST_BODY))
 }

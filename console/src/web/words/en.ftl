@@ -142,9 +142,9 @@ replies-bypass = Replies go past the director, so only what comes in is counted.
 exact-on-hover = Exact values on hover
 all-events = All events
 down-since = Down since { $since }, { $span } ago.
-drained-by = Taken out since { $since } by { $author }
-drained-because = {" "}("{ $reason }"). {""}
-cut-in = {" "}In { $span } they are cut.
+drained-by = Taken out since { $since } by { $author }.
+drained-because = Reason: "{ $reason }".
+cut-in = In { $span } they are cut.
 
 ## Drain and force out
 drain-title = Drain { $real } of { $service }

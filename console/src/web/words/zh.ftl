@@ -126,8 +126,8 @@ replies-bypass = 应答不经过调度器，因此只统计进入的流量。
 exact-on-hover = 悬停显示精确值
 all-events = 全部事件
 down-since = 自 { $since } 起故障，已 { $span }。
-drained-by = 自 { $since } 起由 { $author } 下线
-drained-because = （“{ $reason }”）。
+drained-by = 自 { $since } 起由 { $author } 下线。
+drained-because = 原因：“{ $reason }”。
 cut-in = { $span } 后断开。
 
 ## 排空与强制下线

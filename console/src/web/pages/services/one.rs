@@ -86,16 +86,17 @@ impl Server {
 fn note(real: &RealView, open: u64, now: u64, l: Lang) -> Option<String> {
     if let Some(drain) = &real.drain {
         let since = moment(drain.since, now).short;
-        let mut text = l.say_with("drained-by", &[("author", &drain.author), ("since", &since)]);
+        let by = [("author", drain.author.as_str()), ("since", &since)];
+        let mut sentences = vec![l.say_with("drained-by", &by)];
         if !drain.reason.is_empty() {
-            text.push_str(&l.say_with("drained-because", &[("reason", &drain.reason)]));
+            sentences.push(l.say_with("drained-because", &[("reason", &drain.reason)]));
         }
-        text.push_str(&l.count("connections-remain", open));
-        if let Some(deadline) = drain.deadline {
+        sentences.push(l.count("connections-remain", open));
+        if let Some(deadline) = drain.deadline.filter(|_| open > 0) {
             let left = Duration::from_millis(deadline.saturating_sub(now));
-            text.push_str(&l.say_with("cut-in", &[("span", &duration(left, l))]));
+            sentences.push(l.say_with("cut-in", &[("span", &duration(left, l))]));
         }
-        return Some(text);
+        return Some(sentences.join(" "));
     }
     let since = real.since.filter(|_| real.state == RealState::Down)?;
     let span = duration(Duration::from_millis(now.saturating_sub(since)), l);

@@ -1,0 +1,245 @@
+//! The console as a browser without scripts meets it: set-up, sign-in, roles for every route, and what
+//! strangers try.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use harness::backend::Backend;
+use harness::{Director, Site, wait};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_viaduct");
+const LIMIT: Duration = Duration::from_secs(20);
+const HOME: &str = "https://127.0.0.1:8443";
+const PASSWORD: &str = "correct horse";
+
+const CONFIG: &str = r#"
+[[service]]
+name = "web"
+address = "192.0.2.10:80"
+scheduler = "rr"
+[service.check]
+type = "tcp"
+interval = "100ms"
+fall = 1
+[[service.real]]
+address = "10.0.0.11:80"
+[[service.real]]
+address = "10.0.0.12:80"
+"#;
+
+/// What curl got: the status, the header lines, and the body.
+#[derive(Debug)]
+struct Answer {
+    status: u16,
+    headers: String,
+    body: String,
+}
+
+impl Answer {
+    fn header(&self, name: &str) -> Option<&str> {
+        let mut lines = self.headers.lines().filter_map(|line| line.split_once(": "));
+        lines.find(|(own, _)| own.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
+    }
+}
+
+struct Scene {
+    director: Director,
+    servers: Vec<Backend>,
+    _site: Site,
+}
+
+impl Scene {
+    fn new(name: &str) -> Result<Self> {
+        let site = Site::new(name, 2, 0)?;
+        let servers =
+            site.reals.iter().map(|real| Backend::http(real, "[::]:80")).collect::<Result<_>>()?;
+        let more = ["--console", "127.0.0.1:8443"];
+        let director =
+            Director::start_with(&site.director, Path::new(BINARY), Some(CONFIG), &more)?;
+        Ok(Self { director, servers, _site: site })
+    }
+
+    fn curl(&self, path: &str, more: &[&str]) -> Result<Answer> {
+        let url = format!("{HOME}{path}");
+        let all = [&["curl", "-sk", "-D", "-", "--max-time", "10"], more, &[url.as_str()]].concat();
+        let text = self.director.host().run_ok(&all)?;
+        // What was asked to wait is answered twice.
+        let text = text.rsplit_once("HTTP/2 ").context("no answer")?.1;
+        let (headers, body) = text.split_once("\r\n\r\n").context("no end of headers")?;
+        let status = headers.split([' ', '\r']).next().context("no status")?.parse()?;
+        Ok(Answer { status, headers: headers.to_owned(), body: body.to_owned() })
+    }
+
+    /// A form, as the console's own pages send it.
+    fn post(&self, path: &str, form: &str, more: &[&str]) -> Result<Answer> {
+        let own = ["-H", "sec-fetch-site: same-origin", "--data", form];
+        self.curl(path, &[&own, more].concat())
+    }
+
+    fn set_up(&self) -> Result<String> {
+        let code = self.director.viaduct(&["user", "setup-code"])?;
+        let form = format!("code={}&name=chen&password={PASSWORD}", code.trim());
+        let answer = self.post("/setup", &form, &[])?;
+        ensure!(answer.status == 303, "{answer:?}");
+        cookie(&answer)
+    }
+
+    fn token(&self, role: &str) -> Result<String> {
+        let made = self.director.viaduct(&["token", "add", role, "--role", role])?;
+        Ok(format!("authorization: Bearer {}", made.trim()))
+    }
+}
+
+/// The session that an answer opens, as a header for the next request.
+fn cookie(answer: &Answer) -> Result<String> {
+    let set = answer.header("set-cookie").context("no cookie")?;
+    for flag in ["__Host-", "; Path=/", "; Secure", "; HttpOnly", "; SameSite=Strict"] {
+        ensure!(set.contains(flag), "{set}");
+    }
+    Ok(format!("cookie: {}", set.split(';').next().context("empty")?))
+}
+
+#[test]
+fn a_stranger_sets_nothing_up_without_the_code_and_the_code_changes_when_guessed() -> Result<()> {
+    let scene = Scene::new("consolesetup")?;
+    let first = scene.curl("/", &[])?;
+    ensure!(first.status == 303 && first.header("location") == Some("/setup"), "{first:?}");
+    let code = scene.director.viaduct(&["user", "setup-code"])?;
+    for _ in 0..3 {
+        let form = format!("code=AAAA-AAAA-AAAA&name=eve&password={PASSWORD}");
+        let refused = scene.post("/setup", &form, &[])?;
+        ensure!(
+            refused.status == 403 && refused.body.contains("not the set-up code"),
+            "{refused:?}"
+        );
+    }
+    ensure!(scene.director.viaduct(&["user", "setup-code"])? != code, "it is still the same");
+    let short = format!("code={}&name=chen&password=short", code.trim());
+    ensure!(scene.post("/setup", &short, &[])?.status == 403, "the old code is good no longer");
+    let session = scene.set_up()?;
+    ensure!(scene.curl("/", &["-H", &session])?.body.contains("All is well"));
+    let again = scene.curl("/setup", &[])?;
+    ensure!(again.header("location") == Some("/login"), "{again:?}");
+    ensure!(!scene.director.run(&["user", "setup-code"])?.status.success());
+    Ok(())
+}
+
+#[test]
+fn every_route_is_for_its_role_and_those_above() -> Result<()> {
+    let scene = Scene::new("consoleroles")?;
+    scene.set_up()?;
+    let roles = ["viewer", "operator", "administrator"];
+    let tokens = roles.iter().map(|role| scene.token(role)).collect::<Result<Vec<_>>>()?;
+    let foreign = format!("authorization: Bearer {}", "0".repeat(64));
+    for route in console::web::ROUTES {
+        let path = route.path.replace("{service}", "web").replace("{real}", "10.0.0.99%3A80");
+        let path = path.replace("{name}", "none");
+        let data: &[&str] = if route.method == "POST" { &["--data", ""] } else { &[] };
+        let ask = |header: Option<&str>| {
+            let header = header.map(|header| ["-H", header]);
+            scene.curl(&path, &[data, header.as_ref().map_or(&[], |pair| pair)].concat())
+        };
+        let least = route.role.map(|role| role.name());
+        for stranger in [None, Some(foreign.as_str())] {
+            let status = ask(stranger)?.status;
+            let kept_out = status == 401 || status == 303;
+            ensure!(
+                least.is_none() || kept_out,
+                "{} {path}: {status} for {stranger:?}",
+                route.method
+            );
+        }
+        for (rank, token) in tokens.iter().enumerate() {
+            let status = ask(Some(token))?.status;
+            let allowed =
+                least.is_none_or(|least| roles.iter().position(|r| *r == least) <= Some(rank));
+            let refused = status == 401 || (status == 403 && least.is_some());
+            ensure!(
+                allowed != refused && status < 500,
+                "{} {path}: {status} for {}",
+                route.method,
+                roles[rank]
+            );
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn an_operator_drains_and_puts_back_and_a_dead_server_is_red_with_its_reason() -> Result<()> {
+    let mut scene = Scene::new("consoledrain")?;
+    let session = scene.set_up()?;
+    let auth = ["-H", session.as_str()];
+    let server = "/services/web/servers/10.0.0.11%3A80";
+    let ask = scene.curl(&format!("{server}/drain"), &auth)?;
+    ensure!(ask.body.contains("It gets no new connections."), "{}", ask.body);
+    let drained = scene.post(&format!("{server}/drain"), "within=10m&reason=new+disk", &auth)?;
+    ensure!(drained.status == 303 && drained.header("location") == Some("/services/web"));
+    let page = scene.curl("/services/web", &auth)?.body;
+    ensure!(
+        page.contains("Drained") && page.contains("by chen") && page.contains("new disk"),
+        "{page}"
+    );
+    ensure!(scene.director.viaduct(&["show", "services"])?.contains("drained"));
+    ensure!(scene.post(&format!("{server}/put-back"), "", &auth)?.status == 303);
+    ensure!(scene.post(&format!("{server}/put-back"), "", &auth)?.status == 409, "it is back");
+
+    ensure!(scene.post(&format!("{server}/weight"), "weight=7", &auth)?.status == 303);
+    ensure!(scene.director.ipvsadm(&["-L", "-n"])?.contains("7"), "the weight");
+    let history = scene.director.viaduct(&["history"])?;
+    wait::until_ok("the author of the weight", LIMIT, || {
+        let history = scene.director.viaduct(&["history"])?;
+        ensure!(history.contains("chen"), "{history}");
+        Ok(())
+    })
+    .context(history)?;
+
+    scene.servers[1].stop();
+    wait::until_ok("the dead server", LIMIT, || {
+        let page = scene.curl("/services/web", &auth)?.body;
+        ensure!(page.contains("Down since") && page.contains("connection refused"), "{page}");
+        ensure!(scene.curl("/", &auth)?.body.contains("One server left"));
+        Ok(())
+    })?;
+    let chinese = ["-H", session.as_str(), "-H", "accept-language: zh-CN"];
+    ensure!(scene.curl("/", &chinese)?.body.contains("只剩一台服务器"));
+    Ok(())
+}
+
+#[test]
+fn other_sites_sessions_that_ended_and_guesses_get_nowhere() -> Result<()> {
+    let scene = Scene::new("consolestrangers")?;
+    let session = scene.set_up()?;
+    let drain = "/services/web/servers/10.0.0.11%3A80/drain";
+    let from = |more: &[&str]| {
+        let all = [&["-H", session.as_str(), "--data", "within="], more].concat();
+        Ok::<_, anyhow::Error>(scene.curl(drain, &all)?.status)
+    };
+    for foreign in [&[][..], &["-H", "origin: https://evil"], &["-H", "sec-fetch-site: cross-site"]]
+    {
+        ensure!(from(foreign)? == 403, "{foreign:?}");
+    }
+    ensure!(!scene.director.viaduct(&["show", "services"])?.contains("drained"));
+    let page = scene.curl("/login?then=//evil", &[])?;
+    for (name, value) in
+        [("content-security-policy", "default-src 'none'"), ("x-frame-options", "DENY")]
+    {
+        ensure!(page.header(name).is_some_and(|own| own.contains(value)), "{page:?}");
+    }
+    let login = |name: &str, password: &str, then: &str| {
+        scene.post("/login", &format!("name={name}&password={password}&then={then}"), &[])
+    };
+    let away = login("chen", PASSWORD, "//evil")?;
+    ensure!(away.header("location") == Some("/"), "{away:?}");
+    let second = cookie(&away)?;
+    ensure!(second != session, "each sign-in has a session of its own");
+    ensure!(scene.post("/logout", "", &["-H", &session])?.status == 303);
+    ensure!(scene.curl("/", &["-H", &session])?.status == 303, "it has ended");
+    ensure!(scene.curl("/", &["-H", &second])?.status == 200, "the other has not");
+    let statuses: Vec<u16> = (0..8)
+        .map(|_| Ok(login("nobody", "wrong wrong wrong", "")?.status))
+        .collect::<Result<_>>()?;
+    ensure!(statuses[..5] == [403; 5] && statuses.contains(&429), "{statuses:?}");
+    Ok(())
+}
