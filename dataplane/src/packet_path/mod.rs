@@ -255,6 +255,11 @@ impl PacketPath {
         self.sweeper.is_behind()
     }
 
+    /// The worker holds no entry from before this call, and may look some up.
+    pub fn begin(&self) {
+        self.director.connections().begin_batch(&self.owned);
+    }
+
     /// The worker will wait for packets: it holds no entry until the next batch.
     pub fn rest(&self) {
         self.director.connections().rest(&self.owned);

@@ -2,7 +2,7 @@
 //! every command is the answer to an operator or a link that changed.
 
 use crate::io::Port;
-use crate::packet_path::connections::Slot;
+use crate::packet_path::connections::Tuple;
 use crate::table::PortId;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::fmt;
@@ -18,10 +18,11 @@ pub(super) enum Command {
     Attach(PortId, u64, Box<Port>),
     /// Close this queue and say so.
     Detach(PortId, SyncSender<()>),
-    /// End these connections.
-    End(Vec<Slot>),
+    /// End these connections, named by their clients' packets. What has ended meanwhile is not found,
+    /// whoever has its slot now.
+    End(Vec<Tuple>),
     /// Reset both ends of these connections.
-    Doom(Vec<Slot>),
+    Doom(Vec<Tuple>),
     /// Leave the loop.
     Stop,
 }
@@ -31,8 +32,8 @@ impl fmt::Debug for Command {
         match self {
             Self::Attach(id, ..) => write!(f, "Attach({id:?})"),
             Self::Detach(id, _) => write!(f, "Detach({id:?})"),
-            Self::End(slots) => write!(f, "End({})", slots.len()),
-            Self::Doom(slots) => write!(f, "Doom({})", slots.len()),
+            Self::End(connections) => write!(f, "End({})", connections.len()),
+            Self::Doom(connections) => write!(f, "Doom({})", connections.len()),
             Self::Stop => f.write_str("Stop"),
         }
     }

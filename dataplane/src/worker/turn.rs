@@ -136,15 +136,21 @@ impl Worker {
                     // Control may have lost its patience.
                     let _ = done.try_send(());
                 }
-                Command::End(slots) => {
-                    let now = clock::now();
-                    for slot in slots {
-                        self.path.end(slot, now);
+                Command::End(connections) => {
+                    let (path, now) = (&mut self.path, clock::now());
+                    path.begin();
+                    for tuple in &connections {
+                        if let Some(slot) = path.director().find(tuple) {
+                            path.end(slot, now);
+                        }
                     }
                 }
-                Command::Doom(slots) => {
+                Command::Doom(connections) => {
                     let now = clock::now();
-                    slots.into_iter().for_each(|slot| self.path.director().doom(slot, now));
+                    self.path.begin();
+                    let director = self.path.director();
+                    let slots = connections.iter().filter_map(|tuple| director.find(tuple));
+                    slots.for_each(|slot| director.doom(slot, now));
                 }
                 Command::Stop => return false,
             }

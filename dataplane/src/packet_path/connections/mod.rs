@@ -27,7 +27,8 @@ use crate::tick::{Tick, Ticks};
 use changes::Changes;
 use index::Index;
 use slots::Pool;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{Relaxed, Release};
+use std::sync::atomic::{AtomicU32, AtomicU64};
 
 /// Where an entry is. Never 0.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -95,7 +96,11 @@ pub enum NotInserted {
     Full,
 }
 
-/// What `wake` holds for a slot that needs no looking at.
+/// What `wake` holds for a slot without an entry: one that is free, or retired.
+///
+/// Whoever makes a dead entry's alarm `ASLEEP` retires its slot, so each is retired once. It stays
+/// `ASLEEP` until the slot is allocated: a thread that found the entry before it died may still want to
+/// be woken for it, and must not bring it back.
 const ASLEEP: u32 = 0;
 
 const fn alarm(at: Tick) -> u32 {
@@ -306,12 +311,13 @@ impl Connections {
         self.wake[slot.0 as usize].store(alarm(now.after(new.timeout)), Relaxed);
         let stored = self.index_both(slot, entry, wants_reply, reals);
         if stored.is_err() {
-            self.wake[slot.0 as usize].store(ASLEEP, Relaxed);
-            if !entry.die() {
-                // Somebody found it at once, removed it and took it off the count.
+            if entry.die() {
+                self.collect(owned, slot);
+            } else {
+                // Somebody found it at once, removed it and took it off the count; the sweep retires
+                // its slot.
                 self.live.fetch_add(1, Relaxed);
             }
-            self.pool.retire(owned, slot);
             return stored.map(|()| slot);
         }
         if flags.has(Flags::NO_CLIENT_PORT) {
@@ -344,7 +350,15 @@ impl Connections {
         let reply_hash = self.hash(&reply);
         let candidate = Candidate { slot, direction: Direction::Reply };
         match self.index.insert(reply_hash, candidate, |c| self.is_match(c, &reply, reals)) {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                // Somebody who found it by its first cell may have removed it before it had the second.
+                // The bucket's lock has ordered the two: either that removal saw this cell, or its death
+                // is seen here.
+                if entry.meta().flags.has(Flags::DEAD) {
+                    self.index.remove(reply_hash, candidate);
+                }
+                Ok(())
+            }
             Err(refused) => {
                 self.index.remove(hash, Candidate { slot, direction: Direction::Forward });
                 Err(match refused {
@@ -374,7 +388,7 @@ impl Connections {
             self.without_client_port.fetch_sub(1, Relaxed);
         }
         self.live.fetch_sub(1, Relaxed);
-        self.wake[slot.0 as usize].store(alarm(now), Relaxed);
+        self.wake_by(slot, now);
         self.changed(slot);
         true
     }
@@ -399,14 +413,13 @@ impl Connections {
         self.wake_by(slot, now.after(timeout));
     }
 
-    /// Makes the sweep look at the slot no later than `at`.
+    /// Makes the sweep look at the slot no later than `at`, unless its entry is gone.
     #[inline]
     pub fn wake_by(&self, slot: Slot, at: Tick) {
         if let Some(wake) = self.wake.get(slot.0 as usize) {
-            let current = wake.load(Relaxed);
-            if current == ASLEEP || at.is_due(Tick(current)) {
-                wake.store(alarm(at), Relaxed);
-            }
+            let is_earlier = |current| current != ASLEEP && at.is_due(Tick(current));
+            let earlier = |current| is_earlier(current).then_some(alarm(at));
+            let _ = wake.fetch_update(Release, Relaxed, earlier);
         }
     }
 }

@@ -7,7 +7,7 @@
 
 use super::Slot;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Mutex, PoisonError};
 
 /// Slots in a chunk.
@@ -67,11 +67,21 @@ impl Pool {
     }
 
     /// The worker holds no entry from before this call.
+    ///
+    /// From one batch to the next no fence is needed: whoever reclaims waits until it sees the new
+    /// epoch, and the worker has read that epoch before it looks anything up, so it no longer finds what
+    /// was removed before. A worker that rested is not waited for at all. It must be seen to work before
+    /// it looks anything up, and only a fence orders a store before later loads; [`Pool::oldest`] has
+    /// the other half.
     #[inline]
     pub fn begin_batch(&self, owned: &Owned) {
         let epoch = self.epoch.load(Ordering::Acquire);
         if let Some(place) = self.workers.get(owned.worker) {
+            let rested = place.0.load(Ordering::Relaxed) == RESTING;
             place.0.store(epoch, Ordering::Release);
+            if rested {
+                fence(Ordering::SeqCst);
+            }
         }
     }
 
@@ -84,7 +94,7 @@ impl Pool {
 
     /// The oldest batch in progress.
     fn oldest(&self) -> u64 {
-        std::sync::atomic::fence(Ordering::SeqCst);
+        fence(Ordering::SeqCst);
         self.workers.iter().map(|w| w.0.load(Ordering::Acquire)).min().unwrap_or(RESTING)
     }
 
@@ -164,6 +174,12 @@ impl Owned {
     /// How many slots this worker sweeps.
     pub fn slots(&self) -> usize {
         self.chunks.len() * CHUNK
+    }
+
+    /// Slots that can be handed out at once.
+    #[cfg(test)]
+    pub fn free_slots(&self) -> &[Slot] {
+        &self.free
     }
 
     /// The slot at position `position` of this worker's own, counted through its chunks.

@@ -4,7 +4,7 @@
 use super::{ASLEEP, Connections, Flags, Owned, Slot, alarm};
 use crate::packet_path::reals::Reals;
 use crate::tick::{PER_SECOND, Tick, Ticks};
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 /// Most slots looked at in one call, to bound the time between two batches: of those that sleep, a
 /// sixteenth of a cache line each.
@@ -82,8 +82,8 @@ impl Connections {
         self.pool.reclaim(owned);
     }
 
-    /// Takes back one of the worker's own slots whose connection has just been removed, without
-    /// waiting for the sweep to pass.
+    /// Retires the slot of a dead entry, unless somebody else did: its user may be another worker than
+    /// the chunk's owner. Nobody needs to wait for the sweep with it.
     pub fn collect(&self, owned: &mut Owned, slot: Slot) {
         if let Some(wake) = self.wake.get(slot.0 as usize)
             && wake.swap(ASLEEP, Relaxed) != ASLEEP
@@ -111,12 +111,15 @@ impl Connections {
         let slot = Slot(number);
         let entry = self.entry(slot);
         if entry.meta().flags.has(Flags::DEAD) {
-            // Whoever puts it to sleep retires it: its user may be another than the chunk's owner.
-            if wake.swap(ASLEEP, Relaxed) != ASLEEP {
-                self.pool.retire(owned, slot);
-            }
+            self.collect(owned, slot);
         } else if !entry.expires().is_due(now) {
-            wake.store(alarm(entry.expires()), Relaxed);
+            // Whoever removes it meanwhile sets an alarm for now, which may be the one replaced here.
+            let later = alarm(entry.expires());
+            if wake.compare_exchange(at, later, Acquire, Relaxed).is_ok()
+                && entry.meta().flags.has(Flags::DEAD)
+            {
+                self.wake_by(slot, now);
+            }
         } else if entry.controls() > 0 {
             self.reset_timer(slot, now, HELD_FOR);
         } else if self.remove(slot, reals, now) {
