@@ -19,9 +19,9 @@ pub use meta::{Flags, Meta, Via};
 
 use super::{Slot, Tuple};
 use crate::packet_path::Address;
+use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use crate::table::RealId;
 use crate::tick::{Tick, Ticks};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Everything that a new connection is made of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -22,13 +22,13 @@ pub use slots::Owned;
 pub use sweep::Sweeper;
 
 use super::reals::Reals;
+use crate::sync::atomic::Ordering::{Relaxed, Release};
+use crate::sync::atomic::{AtomicU32, AtomicU64};
 use crate::table::Address;
 use crate::tick::{Tick, Ticks};
 use changes::Changes;
 use index::Index;
 use slots::Pool;
-use std::sync::atomic::Ordering::{Relaxed, Release};
-use std::sync::atomic::{AtomicU32, AtomicU64};
 
 /// Where an entry is. Never 0.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

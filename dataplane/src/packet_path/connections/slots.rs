@@ -6,9 +6,10 @@
 //! batch ends.
 
 use super::Slot;
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
-use std::sync::{Mutex, PoisonError};
+use std::sync::PoisonError;
 
 /// Slots in a chunk.
 pub const CHUNK: usize = 1024;

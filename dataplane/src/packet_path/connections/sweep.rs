@@ -3,8 +3,8 @@
 
 use super::{ASLEEP, Connections, Flags, Owned, Slot, alarm};
 use crate::packet_path::reals::Reals;
+use crate::sync::atomic::Ordering::{Acquire, Relaxed};
 use crate::tick::{PER_SECOND, Tick, Ticks};
-use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 /// Most slots looked at in one call, to bound the time between two batches: of those that sleep, a
 /// sixteenth of a cache line each.
