@@ -5,7 +5,7 @@ pub mod frame;
 pub mod io;
 pub mod memory;
 pub mod packet_path;
-mod sync;
+pub mod sync;
 pub mod table;
 pub mod tick;
 pub mod wire;

@@ -1,16 +1,17 @@
-//! Atomics and locks of the connection table. Built with `--cfg loom`, they are loom's, so that the models
-//! in the tests try every order in which the production code can run.
+//! What threads of the packet path share memory by: the standard library's atomics and locks, or,
+//! under `--cfg loom`, loom's, which run every order of events that the memory model allows. The
+//! connection table takes its own from here, so what loom checks is what runs.
+
+#[cfg(not(loom))]
+pub use std::{
+    hint::spin_loop,
+    sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence},
+    sync::{Arc, Mutex},
+};
 
 #[cfg(loom)]
-pub use loom::sync::{Mutex, atomic};
-#[cfg(not(loom))]
-pub use std::sync::{Mutex, atomic};
-
-/// One turn of a loop that waits for another thread.
-#[inline]
-pub fn spin() {
-    #[cfg(loom)]
-    loom::thread::yield_now();
-    #[cfg(not(loom))]
-    std::hint::spin_loop();
-}
+pub use loom::{
+    hint::spin_loop,
+    sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence},
+    sync::{Arc, Mutex},
+};

@@ -5,8 +5,8 @@
 
 use super::client_address::Announcement;
 use super::connections::{
-    ConnectionInfo, Connections, Flags, Meta, NewConnection, NotInserted, Owned, Slot, Sweeper,
-    Tuple, Via,
+    ConnectionInfo, Connections, Direction, Flags, Meta, NewConnection, NotInserted, Owned, Slot,
+    Sweeper, Tuple, Via,
 };
 use super::ftp::{self, Session};
 use super::persistence::{mark_of, template_key};
@@ -96,7 +96,14 @@ impl Director {
 impl From<&ConnectionInfo> for Told {
     fn from(info: &ConnectionInfo) -> Self {
         Self {
-            tuple: info.tuple(),
+            tuple: Tuple {
+                protocol: info.meta.protocol,
+                template: info.meta.flags.has(Flags::TEMPLATE),
+                source: info.client,
+                source_port: info.client_port,
+                destination: info.virtual_address,
+                destination_port: info.virtual_port,
+            },
             real: info.real_address.ip(),
             real_port: info.real_port,
             via: info.meta.via,
@@ -225,9 +232,12 @@ impl Adopter {
     }
 
     fn find(&self, tuple: &Tuple, flags: Flags) -> Option<Slot> {
-        let slot = self.director.find(tuple)?;
-        let meta = self.director.connections().entry(slot).meta();
-        (meta.flags.has(Flags::TEMPLATE) == flags.has(Flags::TEMPLATE)).then_some(slot)
+        let connections = self.director.connections();
+        let hash = connections.hash(tuple);
+        let (slot, direction) = connections.find(tuple, hash, self.director.reals())?;
+        let is_template = connections.entry(slot).meta().flags.has(Flags::TEMPLATE);
+        let same = direction == Direction::Forward && is_template == flags.has(Flags::TEMPLATE);
+        same.then_some(slot)
     }
 
     fn update(&self, slot: Slot, told: &Told, now: Tick) {

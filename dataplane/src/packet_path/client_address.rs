@@ -92,14 +92,7 @@ impl PacketPath {
             shift.grow(sequence, i32::try_from(header.len()).unwrap_or(0));
             view.director.announcements().insert(slot, Announcement::resumed(shift));
             let entry = view.director.connections().entry(slot);
-            let alive = |meta: &Meta| !meta.flags.has(Flags::DEAD);
-            let marked = entry.update_meta(|meta| {
-                alive(&meta).then(|| Meta { flags: meta.flags.with(Flags::SHIFTED), ..meta })
-            });
-            if marked.is_err() {
-                // It ended meanwhile, and whoever ended it saw no announcement to forget.
-                view.director.announcements().remove(&slot);
-            }
+            let _ = entry.update_meta(|m| Some(Meta { flags: m.flags.with(Flags::SHIFTED), ..m }));
             return;
         }
         let Some(told) = view.director.announcements().get(&slot).copied() else { return };

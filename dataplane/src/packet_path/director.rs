@@ -1,7 +1,7 @@
 //! What all workers and control share: the published tables, the connections, the loads.
 
 use super::client_address::Announcement;
-use super::connections::{Connections, Direction, Flags, HashKeys, Slot, Tuple};
+use super::connections::{Connections, Flags, HashKeys, Slot};
 use super::counters::{Counters, Handshakes, Traffic};
 use super::fragments::Trails;
 use super::ftp::Session;
@@ -282,12 +282,6 @@ impl Director {
     /// How many packets died of a reason, over all workers.
     pub fn drops(&self, reason: DropReason) -> u64 {
         self.counters.iter().map(|worker| worker.drops(reason)).sum()
-    }
-
-    /// The live connection whose client sends packets with this tuple.
-    pub fn find(&self, tuple: &Tuple) -> Option<Slot> {
-        let found = self.connections.find(tuple, self.connections.hash(tuple), &self.reals);
-        found.filter(|(_, direction)| *direction == Direction::Forward).map(|(slot, _)| slot)
     }
 
     /// Ends a connection now. `false` when it had ended already.

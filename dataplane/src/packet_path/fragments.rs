@@ -3,7 +3,7 @@
 //! The table of datagrams under way is shared by all workers, since a network card may hand the
 //! parts of one datagram to different queues. Fragments are rare, so a lock is good enough.
 
-use super::connections::{Meta, Slot, Via};
+use super::connections::{Slot, Via};
 use super::forward;
 use super::forward::nat::{self, Rewrite};
 use super::known::Course;
@@ -49,9 +49,8 @@ struct Forward {
     /// New addresses of the following parts.
     source: Option<Address>,
     destination: Option<Address>,
-    /// The client and what the connection said of it, when the datagram is a reply. Not the
-    /// connection: it may end before the last part comes.
-    client: Option<(Address, Meta)>,
+    /// The client, when the datagram is a reply.
+    client: Option<(Address, Slot)>,
 }
 
 /// Datagrams under way.
@@ -137,14 +136,13 @@ impl PacketPath {
     pub(super) fn remember_reply_fragment(&mut self, view: View<'_>, packet: &Packet, slot: Slot) {
         if let Fragment::First { id } = packet.fragment {
             let entry = view.director.connections().entry(slot);
-            let meta = entry.meta();
-            let via = meta.via;
+            let via = entry.meta().via;
             let trail = Forward {
                 real: entry.real(),
                 via,
                 source: Some(entry.virtual_address()),
                 destination: (via == Via::FullNat).then(|| entry.client()),
-                client: Some((entry.client(), meta)),
+                client: Some((entry.client(), slot)),
             };
             self.leave_trail(view, datagram(packet, id), Trail::Forward(trail));
         }
@@ -191,7 +189,10 @@ impl PacketPath {
     ) -> Result<Verdict, DropReason> {
         let (_, real) = view.table.real(trail.real).ok_or(DropReason::RealServerRemoved)?;
         let hop = match trail.client {
-            Some((client, meta)) => self.hop_to_client(view, meta, client, frame)?,
+            Some((client, slot)) => {
+                let meta = view.director.connections().entry(slot).meta();
+                self.hop_to_client(view, meta, client, frame)?
+            }
             None => self.hop_to_real(view, real, frame)?,
         };
         let Some(hop) = hop else { return Ok(Verdict::Consumed) };

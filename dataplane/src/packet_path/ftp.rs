@@ -78,6 +78,9 @@ impl PacketPath {
         }
         let Some((_, text)) = text(frame, packet) else { return };
         if asks_passive(text) {
+            let mut sessions = view.director.ftp();
+            sessions.entry(slot).or_default().asked = true;
+            drop(sessions);
             mark_helped(view, slot);
         } else if let Some(Announced::Active { address, port }) = announced_by_client(text) {
             self.expect_active(view, slot, address, port);
@@ -105,8 +108,7 @@ impl PacketPath {
             grown = rewrite_passive(frame, packet, at, vip, port).unwrap_or(0);
         }
         let mut sessions = view.director.ftp();
-        // One that has ended meanwhile took its session along.
-        let Some(session) = sessions.get_mut(&slot) else { return };
+        let session = sessions.entry(slot).or_default();
         // The segment itself keeps its place: only what follows it is shifted by its growth.
         session.shifts.outbound.grow(sequence_number, grown);
         let Shifts { inbound, outbound } = session.shifts;
@@ -225,18 +227,9 @@ impl PacketPath {
     }
 }
 
-/// Expects the server's answer, and keeps a session for it.
 fn mark_helped(view: View<'_>, slot: Slot) {
     let entry = view.director.connections().entry(slot);
-    view.director.ftp().entry(slot).or_default().asked = true;
-    let alive = |meta: &Meta| !meta.flags.has(Flags::DEAD);
-    let marked = entry.update_meta(|meta| {
-        alive(&meta).then(|| Meta { flags: meta.flags.with(Flags::SHIFTED), ..meta })
-    });
-    if marked.is_err() {
-        // It ended meanwhile, and whoever ended it saw no session to forget.
-        view.director.ftp().remove(&slot);
-    }
+    let _ = entry.update_meta(|m| Some(Meta { flags: m.flags.with(Flags::SHIFTED), ..m }));
 }
 
 /// The text of a segment, and where in the frame it starts.

@@ -233,14 +233,12 @@ impl PacketPath {
             (false, _) => Side::Output,
         };
         let secure = view.table.tunables.secure_tcp;
-        let mut state = states::next(meta.protocol, side, secure, packet.flags, meta.state);
-        let seen_output = side == Side::Output && meta.flags.has(Flags::NO_OUTPUT);
-        let changes = state != meta.state || seen_output;
-        if changes {
-            state = self.change_state(view, slot, packet.flags, side).unwrap_or(state);
-        }
+        let state = states::next(meta.protocol, side, secure, packet.flags, meta.state);
         let timeout = states::timeout(meta.protocol, state, &view.table.timeouts);
-        if !changes && timeout < entry.timeout() {
+        let seen_output = side == Side::Output && meta.flags.has(Flags::NO_OUTPUT);
+        if state != meta.state || seen_output {
+            self.change_state(view, slot, state, side);
+        } else if timeout < entry.timeout() {
             connections.wake_by(slot, view.now.after(timeout));
         }
         if input {
@@ -256,19 +254,13 @@ impl PacketPath {
         }
     }
 
-    /// Moves the state machine from the state that the entry has at that moment: another worker may
-    /// have moved it with a packet of the other end. The new state; `None` for a connection that is gone
-    /// or is to be reset.
-    fn change_state(&self, view: View<'_>, slot: Slot, packet: u8, side: Side) -> Option<u8> {
+    fn change_state(&self, view: View<'_>, slot: Slot, state: u8, side: Side) {
         let connections = view.director.connections();
         let entry = connections.entry(slot);
-        let secure = view.table.tunables.secure_tcp;
-        let next = |meta: Meta| states::next(meta.protocol, side, secure, packet, meta.state);
         let changed = entry.update_meta(|meta| {
-            if meta.flags.has(Flags::DEAD) || meta.flags.has(Flags::DOOMED) {
+            if meta.flags.has(Flags::DEAD) {
                 return None;
             }
-            let state = next(meta);
             let mut flags = meta.flags;
             if side == Side::Output {
                 flags = flags.without(Flags::NO_OUTPUT);
@@ -280,8 +272,7 @@ impl PacketPath {
             };
             Some(Meta { state, flags, ..meta })
         });
-        let before = changed.ok()?;
-        let state = next(before);
+        let Ok(before) = changed else { return };
         connections.changed(slot);
         let was_active = !before.flags.has(Flags::INACTIVE);
         let is_active = states::is_active(before.protocol, state);
@@ -300,7 +291,6 @@ impl PacketPath {
         if before.protocol != ip::UDP && states::is_open(before.protocol, state) {
             assure(view, entry);
         }
-        Some(state)
     }
 }
 

@@ -255,9 +255,15 @@ impl PacketPath {
         self.sweeper.is_behind()
     }
 
-    /// The worker holds no entry from before this call, and may look some up.
+    /// Entries are looked at from here on; those found before are not any more.
     pub fn begin(&self) {
         self.director.connections().begin_batch(&self.owned);
+    }
+
+    /// Whether this worker has said that it holds no entry.
+    #[cfg(test)]
+    pub fn is_resting(&self) -> bool {
+        self.director.connections().is_resting(&self.owned)
     }
 
     /// The worker will wait for packets: it holds no entry until the next batch.

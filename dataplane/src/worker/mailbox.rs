@@ -2,7 +2,7 @@
 //! every command is the answer to an operator or a link that changed.
 
 use crate::io::Port;
-use crate::packet_path::connections::Tuple;
+use crate::packet_path::connections::Slot;
 use crate::table::PortId;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::fmt;
@@ -18,11 +18,10 @@ pub(super) enum Command {
     Attach(PortId, u64, Box<Port>),
     /// Close this queue and say so.
     Detach(PortId, SyncSender<()>),
-    /// End these connections, named by their clients' packets. What has ended meanwhile is not found,
-    /// whoever has its slot now.
-    End(Vec<Tuple>),
+    /// End these connections.
+    End(Vec<Slot>),
     /// Reset both ends of these connections.
-    Doom(Vec<Tuple>),
+    Doom(Vec<Slot>),
     /// Leave the loop.
     Stop,
 }
@@ -32,8 +31,8 @@ impl fmt::Debug for Command {
         match self {
             Self::Attach(id, ..) => write!(f, "Attach({id:?})"),
             Self::Detach(id, _) => write!(f, "Detach({id:?})"),
-            Self::End(connections) => write!(f, "End({})", connections.len()),
-            Self::Doom(connections) => write!(f, "Doom({})", connections.len()),
+            Self::End(slots) => write!(f, "End({})", slots.len()),
+            Self::Doom(slots) => write!(f, "Doom({})", slots.len()),
             Self::Stop => f.write_str("Stop"),
         }
     }

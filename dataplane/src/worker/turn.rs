@@ -126,6 +126,8 @@ impl Worker {
 
     /// Carries out what control asked for. `false` to stop.
     fn obey(&mut self) -> bool {
+        // Some look at entries, and the worker may have rested.
+        self.path.begin();
         for command in self.mailbox.take() {
             match command {
                 Command::Attach(id, edition, port) => {
@@ -136,21 +138,15 @@ impl Worker {
                     // Control may have lost its patience.
                     let _ = done.try_send(());
                 }
-                Command::End(connections) => {
-                    let (path, now) = (&mut self.path, clock::now());
-                    path.begin();
-                    for tuple in &connections {
-                        if let Some(slot) = path.director().find(tuple) {
-                            path.end(slot, now);
-                        }
+                Command::End(slots) => {
+                    let now = clock::now();
+                    for slot in slots {
+                        self.path.end(slot, now);
                     }
                 }
-                Command::Doom(connections) => {
+                Command::Doom(slots) => {
                     let now = clock::now();
-                    self.path.begin();
-                    let director = self.path.director();
-                    let slots = connections.iter().filter_map(|tuple| director.find(tuple));
-                    slots.for_each(|slot| director.doom(slot, now));
+                    slots.into_iter().for_each(|slot| self.path.director().doom(slot, now));
                 }
                 Command::Stop => return false,
             }
@@ -333,5 +329,21 @@ impl PacketPath {
     fn count_unsent(&self, sent: Sent) {
         self.count_drops(DropReason::TransmitQueueFull, sent.full.count_ones().into());
         self.count_drops(DropReason::TransmitError, sent.refused.count_ones().into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packet_path::tests::fixture::Network;
+
+    #[test]
+    fn commands_are_carried_out_by_a_worker_that_does_not_rest() {
+        let net = Network::new(vec![]);
+        let mut worker = Worker::new(net.path, Arc::new(Mailbox::new().unwrap())).unwrap();
+        worker.mailbox.send(Command::End(vec![]));
+        worker.wait();
+        assert!(worker.path.is_resting());
+        assert!(worker.obey() && !worker.path.is_resting());
     }
 }

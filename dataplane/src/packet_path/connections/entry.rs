@@ -19,7 +19,8 @@ pub use meta::{Flags, Meta, Via};
 
 use super::{Slot, Tuple};
 use crate::packet_path::Address;
-use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use crate::sync::AtomicU64;
+use crate::sync::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use crate::table::RealId;
 use crate::tick::{Tick, Ticks};
 
@@ -110,7 +111,8 @@ impl Entry {
             flags: new.flags,
             peer: new.peer,
         };
-        self.0[7].store(meta.pack() | family(new.client), Relaxed);
+        // Whoever sees it alive, without having found it in the index, sees the rest of it.
+        self.0[7].store(meta.pack() | family(new.client), Release);
     }
 
     fn set_timing(&self, expires: Tick, timeout: Ticks, packets: u64) {
@@ -196,11 +198,23 @@ impl Entry {
 
     /// Marks it removed. `false` when it was so already.
     pub(super) fn die(&self) -> bool {
-        self.update_meta(|meta| {
-            let alive = !meta.flags.has(Flags::DEAD);
-            alive.then(|| Meta { flags: meta.flags.with(Flags::DEAD), ..meta })
-        })
-        .is_ok()
+        self.mark(Flags::default(), Flags::DEAD)
+    }
+
+    /// Marks the slot of a removed entry retired. `false` when it was so already, or holds a live
+    /// entry again: a slot is retired once for each entry, whatever alarms were set for it.
+    pub(super) fn retire(&self) -> bool {
+        self.mark(Flags::DEAD, Flags::RETIRED)
+    }
+
+    /// Sets `flag` where `needed` is set and `flag` is not. Whether it did.
+    fn mark(&self, needed: Flags, flag: Flags) -> bool {
+        let bits = |flags: Flags| u64::from(flags.0) << FLAGS;
+        let change = |word| {
+            let fit = word & bits(needed) == bits(needed) && word & bits(flag) == 0;
+            fit.then_some(word | bits(flag))
+        };
+        self.0[7].fetch_update(AcqRel, Acquire, change).is_ok()
     }
 
     /// The client's address.
@@ -359,6 +373,8 @@ impl Entry {
     }
 }
 
+/// Where the flags are in word 7.
+const FLAGS: u32 = 32;
 /// Set in word 7 of an entry whose client is an IPv6 one.
 const FAMILY: u64 = 1 << 24;
 /// The bits of word 7 that tell whether an entry is alive and of which kind.

@@ -7,14 +7,13 @@
 //! readers look further only where they must.
 
 use super::Slot;
-use crate::sync::atomic::{AtomicU64, Ordering};
-use crate::sync::spin;
+use crate::sync::{AtomicU64, Ordering, spin_loop};
 
 /// Cells in a bucket.
 const CELLS: usize = 7;
 /// Buckets that a key may be stored in, from its home on. In a full table of ten million connections
 /// a dozen buckets in a row are full now and then; so many never are.
-const REACH: usize = if cfg!(loom) { 1 } else { 32 };
+const REACH: usize = if cfg!(loom) { 2 } else { 32 };
 /// Share of cells that a table of full size fills, in percent.
 const FILL: usize = 62;
 
@@ -272,7 +271,7 @@ struct Lock<'a>(&'a Bucket);
 impl<'a> Lock<'a> {
     fn take(bucket: &'a Bucket) -> Self {
         while bucket.book.fetch_or(LOCKED, Ordering::Acquire) & LOCKED != 0 {
-            spin();
+            spin_loop();
         }
         Self(bucket)
     }

@@ -22,8 +22,8 @@ pub use slots::Owned;
 pub use sweep::Sweeper;
 
 use super::reals::Reals;
-use crate::sync::atomic::Ordering::{Relaxed, Release};
-use crate::sync::atomic::{AtomicU32, AtomicU64};
+use crate::sync::Ordering::{Relaxed, Release};
+use crate::sync::{AtomicU32, AtomicU64};
 use crate::table::Address;
 use crate::tick::{Tick, Ticks};
 use changes::Changes;
@@ -96,11 +96,7 @@ pub enum NotInserted {
     Full,
 }
 
-/// What `wake` holds for a slot without an entry: one that is free, or retired.
-///
-/// Whoever makes a dead entry's alarm `ASLEEP` retires its slot, so each is retired once. It stays
-/// `ASLEEP` until the slot is allocated: a thread that found the entry before it died may still want to
-/// be woken for it, and must not bring it back.
+/// What `wake` holds for a slot that needs no looking at.
 const ASLEEP: u32 = 0;
 
 const fn alarm(at: Tick) -> u32 {
@@ -163,6 +159,12 @@ impl Connections {
     /// See [`slots`]: the worker will wait.
     pub fn rest(&self, owned: &Owned) {
         self.pool.rest(owned);
+    }
+
+    /// Whether a worker rests.
+    #[cfg(test)]
+    pub fn is_resting(&self, owned: &Owned) -> bool {
+        self.pool.is_resting(owned)
     }
 
     /// See [`slots`]: the free slots of an owner are for everybody.
@@ -307,25 +309,34 @@ impl Connections {
         let wants_reply = !new.flags.has(Flags::TEMPLATE) && !new.flags.has(Flags::NO_CLIENT_PORT);
         let flags = if wants_reply { new.flags.with(Flags::REPLY_INDEXED) } else { new.flags };
         entry.write(&NewConnection { flags, ..*new }, now);
-        // Before anybody can find the entry: who removes it at once sets an earlier alarm.
+        // Before anybody can find the entry: who removes it at once sets an earlier alarm, and takes
+        // it off the counts.
         self.wake[slot.0 as usize].store(alarm(now.after(new.timeout)), Relaxed);
-        let stored = self.index_both(slot, entry, wants_reply, reals);
-        if stored.is_err() {
+        self.count(flags);
+        if let Err(refused) = self.index_both(slot, entry, wants_reply, reals) {
+            // Who found it meanwhile and removed it has the slot retired by the sweep.
             if entry.die() {
+                self.discount(flags);
                 self.collect(owned, slot);
-            } else {
-                // Somebody found it at once, removed it and took it off the count; the sweep retires
-                // its slot.
-                self.live.fetch_add(1, Relaxed);
             }
-            return stored.map(|()| slot);
+            return Err(refused);
         }
+        self.changed(slot);
+        Ok(slot)
+    }
+
+    fn count(&self, flags: Flags) {
+        self.live.fetch_add(1, Relaxed);
         if flags.has(Flags::NO_CLIENT_PORT) {
             self.without_client_port.fetch_add(1, Relaxed);
         }
-        self.live.fetch_add(1, Relaxed);
-        self.changed(slot);
-        Ok(slot)
+    }
+
+    fn discount(&self, flags: Flags) {
+        self.live.fetch_sub(1, Relaxed);
+        if flags.has(Flags::NO_CLIENT_PORT) {
+            self.without_client_port.fetch_sub(1, Relaxed);
+        }
     }
 
     fn index_both(
@@ -350,15 +361,7 @@ impl Connections {
         let reply_hash = self.hash(&reply);
         let candidate = Candidate { slot, direction: Direction::Reply };
         match self.index.insert(reply_hash, candidate, |c| self.is_match(c, &reply, reals)) {
-            Ok(()) => {
-                // Somebody who found it by its first cell may have removed it before it had the second.
-                // The bucket's lock has ordered the two: either that removal saw this cell, or its death
-                // is seen here.
-                if entry.meta().flags.has(Flags::DEAD) {
-                    self.index.remove(reply_hash, candidate);
-                }
-                Ok(())
-            }
+            Ok(()) => Ok(()),
             Err(refused) => {
                 self.index.remove(hash, Candidate { slot, direction: Direction::Forward });
                 Err(match refused {
@@ -384,11 +387,9 @@ impl Connections {
             let reply = self.hash(&Self::reply_tuple(entry, reals));
             self.index.remove(reply, Candidate { slot, direction: Direction::Reply });
         }
-        if meta.flags.has(Flags::NO_CLIENT_PORT) {
-            self.without_client_port.fetch_sub(1, Relaxed);
-        }
-        self.live.fetch_sub(1, Relaxed);
-        self.wake_by(slot, now);
+        self.discount(meta.flags);
+        // Who retires the slot retires it after its cells are gone.
+        self.wake[slot.0 as usize].store(alarm(now), Release);
         self.changed(slot);
         true
     }
@@ -413,13 +414,14 @@ impl Connections {
         self.wake_by(slot, now.after(timeout));
     }
 
-    /// Makes the sweep look at the slot no later than `at`, unless its entry is gone.
+    /// Makes the sweep look at the slot no later than `at`.
     #[inline]
     pub fn wake_by(&self, slot: Slot, at: Tick) {
         if let Some(wake) = self.wake.get(slot.0 as usize) {
-            let is_earlier = |current| current != ASLEEP && at.is_due(Tick(current));
-            let earlier = |current| is_earlier(current).then_some(alarm(at));
-            let _ = wake.fetch_update(Release, Relaxed, earlier);
+            let current = wake.load(Relaxed);
+            if current == ASLEEP || at.is_due(Tick(current)) {
+                wake.store(alarm(at), Relaxed);
+            }
         }
     }
 }

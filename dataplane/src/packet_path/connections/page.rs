@@ -3,7 +3,7 @@
 //! Readers here are not part of the grace period, so an entry may change hands while it is read:
 //! its words are read twice and the reading kept only when both agree.
 
-use super::{Connections, Flags, Meta, Slot, Tuple};
+use super::{Connections, Flags, Meta, Slot};
 use crate::packet_path::Address;
 use crate::packet_path::reals::Reals;
 use crate::table::RealId;
@@ -49,21 +49,6 @@ pub struct Page {
     pub connections: Vec<ConnectionInfo>,
     /// Where the next page starts; `None` at the end.
     pub next: Option<u32>,
-}
-
-impl ConnectionInfo {
-    /// The tuple of packets from the client: what identifies the connection, whatever its slot is used
-    /// for later.
-    pub const fn tuple(&self) -> Tuple {
-        Tuple {
-            protocol: self.meta.protocol,
-            template: self.meta.flags.has(Flags::TEMPLATE),
-            source: self.client,
-            source_port: self.client_port,
-            destination: self.virtual_address,
-            destination_port: self.virtual_port,
-        }
-    }
 }
 
 impl Connections {

@@ -6,13 +6,12 @@
 //! batch ends.
 
 use super::Slot;
-use crate::sync::Mutex;
-use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
+use crate::sync::{AtomicU64, AtomicUsize, Mutex, Ordering, fence};
 use std::collections::VecDeque;
 use std::sync::PoisonError;
 
 /// Slots in a chunk.
-pub const CHUNK: usize = 1024;
+pub const CHUNK: usize = if cfg!(loom) { 2 } else { 1024 };
 
 /// A worker that waits for packets holds no entry.
 const RESTING: u64 = u64::MAX;
@@ -69,15 +68,17 @@ impl Pool {
 
     /// The worker holds no entry from before this call.
     ///
-    /// From one batch to the next no fence is needed: whoever reclaims waits until it sees the new
-    /// epoch, and the worker has read that epoch before it looks anything up, so it no longer finds what
-    /// was removed before. A worker that rested is not waited for at all. It must be seen to work before
-    /// it looks anything up, and only a fence orders a store before later loads; [`Pool::oldest`] has
-    /// the other half.
+    /// From one batch to the next it needs no fence: it is taken to be in the older one until its
+    /// store is seen, and who sees the store knows that the epoch was read before, so that every
+    /// removal up to that epoch is visible to it. From rest it does: its lookups must not come before
+    /// the store, or [`Pool::oldest`] could take it for resting while it holds a removed entry. Of the
+    /// two fences one is the first. If it is this one, `oldest` sees the store; if the other, what was
+    /// retired before is not found any more (as in `crossbeam_epoch::internal::Local::pin`).
     #[inline]
     pub fn begin_batch(&self, owned: &Owned) {
         let epoch = self.epoch.load(Ordering::Acquire);
         if let Some(place) = self.workers.get(owned.worker) {
+            // Only this worker writes it.
             let rested = place.0.load(Ordering::Relaxed) == RESTING;
             place.0.store(epoch, Ordering::Release);
             if rested {
@@ -93,7 +94,14 @@ impl Pool {
         }
     }
 
-    /// The oldest batch in progress.
+    /// Whether the worker rests.
+    #[cfg(test)]
+    pub fn is_resting(&self, owned: &Owned) -> bool {
+        self.workers[owned.worker].0.load(Ordering::SeqCst) == RESTING
+    }
+
+    /// The oldest batch in progress. What was retired before is out of the index for every worker
+    /// that wakes after; see [`Pool::begin_batch`].
     fn oldest(&self) -> u64 {
         fence(Ordering::SeqCst);
         self.workers.iter().map(|w| w.0.load(Ordering::Acquire)).min().unwrap_or(RESTING)
@@ -172,15 +180,18 @@ impl Pool {
 }
 
 impl Owned {
+    /// The slots that this owner will hand out, now or after their grace period, in ascending order.
+    #[cfg(test)]
+    pub fn held(&self) -> Vec<Slot> {
+        let resting = self.resting.iter().map(|(_, slot)| *slot);
+        let mut held: Vec<Slot> = self.free.iter().copied().chain(resting).collect();
+        held.sort_unstable();
+        held
+    }
+
     /// How many slots this worker sweeps.
     pub fn slots(&self) -> usize {
         self.chunks.len() * CHUNK
-    }
-
-    /// Slots that can be handed out at once.
-    #[cfg(test)]
-    pub fn free_slots(&self) -> &[Slot] {
-        &self.free
     }
 
     /// The slot at position `position` of this worker's own, counted through its chunks.

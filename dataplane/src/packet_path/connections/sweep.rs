@@ -3,7 +3,7 @@
 
 use super::{ASLEEP, Connections, Flags, Owned, Slot, alarm};
 use crate::packet_path::reals::Reals;
-use crate::sync::atomic::Ordering::{Acquire, Relaxed};
+use crate::sync::Ordering::{Acquire, Relaxed};
 use crate::tick::{PER_SECOND, Tick, Ticks};
 
 /// Most slots looked at in one call, to bound the time between two batches: of those that sleep, a
@@ -82,11 +82,12 @@ impl Connections {
         self.pool.reclaim(owned);
     }
 
-    /// Retires the slot of a dead entry, unless somebody else did: its user may be another worker than
-    /// the chunk's owner. Nobody needs to wait for the sweep with it.
+    /// Takes back one of the worker's own slots whose connection has just been removed, without
+    /// waiting for the sweep to pass.
     pub fn collect(&self, owned: &mut Owned, slot: Slot) {
         if let Some(wake) = self.wake.get(slot.0 as usize)
-            && wake.swap(ASLEEP, Relaxed) != ASLEEP
+            && wake.swap(ASLEEP, Acquire) != ASLEEP
+            && self.entry(slot).retire()
         {
             self.pool.retire(owned, slot);
         }
@@ -103,7 +104,7 @@ impl Connections {
         ended: &mut impl FnMut(Slot),
     ) -> bool {
         let Some(wake) = self.wake.get(index) else { return false };
-        let at = wake.load(Relaxed);
+        let at = wake.load(Acquire);
         if at == ASLEEP || !Tick(at).is_due(now) {
             return false;
         }
@@ -111,15 +112,10 @@ impl Connections {
         let slot = Slot(number);
         let entry = self.entry(slot);
         if entry.meta().flags.has(Flags::DEAD) {
+            // Its user may be another than the chunk's owner, and both may come here.
             self.collect(owned, slot);
         } else if !entry.expires().is_due(now) {
-            // Whoever removes it meanwhile sets an alarm for now, which may be the one replaced here.
-            let later = alarm(entry.expires());
-            if wake.compare_exchange(at, later, Acquire, Relaxed).is_ok()
-                && entry.meta().flags.has(Flags::DEAD)
-            {
-                self.wake_by(slot, now);
-            }
+            wake.store(alarm(entry.expires()), Relaxed);
         } else if entry.controls() > 0 {
             self.reset_timer(slot, now, HELD_FOR);
         } else if self.remove(slot, reals, now) {

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use std::collections::BTreeMap;
 
 #[cfg(loom)]
-mod models;
+mod loom_models;
 mod race;
 
 const KEYS: HashKeys = HashKeys([0x1234_5678_9abc_def1, 3, 0xfedc_ba98_7654_3211, 77]);

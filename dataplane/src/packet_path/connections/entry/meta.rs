@@ -62,6 +62,8 @@ impl Flags {
     /// Has seen so few packets from the client that their number still matters. The count in the
     /// entry wraps; this flag, once cleared, stays so.
     pub const YOUNG: Self = Self(1024);
+    /// Removed, and its slot given to an owner who may use it again after a grace period.
+    pub const RETIRED: Self = Self(2048);
 
     /// Whether all bits of `other` are set.
     #[inline]

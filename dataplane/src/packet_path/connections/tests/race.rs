@@ -5,11 +5,11 @@
 //! - what a lookup finds has the tuple that was looked up, and keeps it until the batch ends, however
 //!   often it is removed meanwhile (the grace period of [`super::super::slots`]);
 //! - a stored connection is found from both ends by whoever comes after;
-//! - nothing is left over: in the end every slot and every cell is free again, and no slot twice.
+//! - a connection that is refused when it is half published may be found and removed meanwhile, and
+//!   has its slot back once, as has one whose timer was set when it was removed already;
+//! - nothing is left over: in the end every slot and every cell is free again.
 //!
-//! Threads rest between batches now and then. Some connections are refused because the tuple of their
-//! replies is taken; for a moment they can be found, and are removed by whoever finds them. Threads also
-//! want to be woken for connections that others removed.
+//! Workers rest between some of their batches, so that others use slots again while they wake.
 //!
 //! `VIADUCT_RACES` sets how many batches each thread runs (default 3,000).
 
@@ -28,21 +28,31 @@ struct Arena {
     agreed: Vec<AtomicU32>,
 }
 
-/// A connection of the same client to another VIP: replies cannot be told from those of the first.
-fn twin_of(client: u32) -> Tuple {
-    Tuple { destination: TWIN, ..tuple_of(client) }
+fn tuple_of(client: u32) -> Tuple {
+    tuple_to(client, 80)
 }
 
-const TWIN: Address = Address::v4(0xc000_0202);
+/// Of a connection that is always refused: its replies are those of another.
+fn rival_of(client: u32) -> Tuple {
+    tuple_to(CLIENTS + client, 81)
+}
 
-fn tuple_of(client: u32) -> Tuple {
+fn tuple_to(client: u32, destination_port: u16) -> Tuple {
     Tuple {
         protocol: 6,
         source: Address::v4(client + 1),
         source_port: 7,
         destination: Address::v4(0xc000_0201),
-        destination_port: 80,
+        destination_port,
         template: false,
+    }
+}
+
+fn lasting(client: u32, real: u32) -> NewConnection {
+    NewConnection {
+        client: Address::v4(client + 1),
+        timeout: Ticks::from_secs(2_000_000),
+        ..connection(0, 7, real, Via::Nat)
     }
 }
 
@@ -53,6 +63,10 @@ impl Arena {
         let mut found: Vec<(Slot, Tuple)> = Vec::new();
         for _ in 0..STEPS {
             let client = random() % CLIENTS;
+            if random().is_multiple_of(4) {
+                found.extend(self.rival(owned, client, random(), now));
+                continue;
+            }
             let tuple = tuple_of(client);
             let hash = self.table.hash(&tuple);
             let by_guess = self.table.guessed(self.table.guess(hash), Direction::Forward);
@@ -77,41 +91,40 @@ impl Arena {
                 }
             }
         }
-        for _ in 0..4 {
-            found.extend(self.meddle_with_a_twin(owned, random, now));
-        }
         for (slot, tuple) in found {
             assert_eq!(
                 Connections::forward_tuple(self.table.entry(slot)),
                 tuple,
                 "{slot:?} reused"
             );
-            self.table.wake_by(slot, now);
         }
     }
 
-    /// Stores a twin, or removes the one that is found. Nobody keeps account of twins.
-    fn meddle_with_a_twin(
+    /// Takes out a connection that is about to be refused, or tries to store it. What was found.
+    fn rival(
         &self,
         owned: &mut Owned,
-        random: &mut impl FnMut() -> u32,
+        client: u32,
+        random: u32,
         now: Tick,
     ) -> Option<(Slot, Tuple)> {
-        let client = random() % CLIENTS;
-        let tuple = twin_of(client);
+        let tuple = rival_of(client);
         if let Some((slot, _)) = self.table.find(&tuple, self.table.hash(&tuple), &self.reals) {
-            if self.table.remove(slot, &self.reals, now) && random().is_multiple_of(2) {
-                self.table.collect(owned, slot);
+            if random.is_multiple_of(2) {
+                let _ = self.table.remove(slot, &self.reals, now);
             }
+            self.table.wake_by(slot, now);
             return Some((slot, tuple));
         }
-        let new = NewConnection {
-            virtual_address: TWIN,
-            client: Address::v4(client + 1),
-            timeout: Ticks::from_secs(2_000_000),
-            ..connection(0, 7, random() % 8, Via::Nat)
-        };
-        let _ = self.table.insert(owned, &new, &self.reals, now);
+        let new = NewConnection { virtual_port: 81, ..lasting(CLIENTS + client, 0) };
+        let refused = self.table.insert(owned, &new, &self.reals, now);
+        assert!(
+            matches!(
+                refused,
+                Err(NotInserted::ReplyExists(_) | NotInserted::Exists(_) | NotInserted::Full)
+            ),
+            "{refused:?}"
+        );
         None
     }
 
@@ -121,18 +134,15 @@ impl Arena {
     }
 
     fn insert(&self, owned: &mut Owned, client: u32, real: u32, now: Tick) {
-        let new = NewConnection {
-            client: Address::v4(client + 1),
-            timeout: Ticks::from_secs(2_000_000),
-            ..connection(0, 7, real, Via::Nat)
-        };
+        let new = lasting(client, real);
         match self.table.insert(owned, &new, &self.reals, now) {
             Ok(slot) => {
                 let before = self.agreed[client as usize].swap(slot.0, SeqCst);
                 assert_eq!(before, 0, "two connections of client {client}");
             }
             Err(NotInserted::Exists(slot)) => assert_ne!(slot.0, 0),
-            Err(NotInserted::ReplyExists(_) | NotInserted::Full) => {}
+            Err(NotInserted::ReplyExists(_)) => panic!("replies of different clients differ"),
+            Err(NotInserted::Full) => {}
         }
     }
 
@@ -154,15 +164,21 @@ fn threads_that_publish_find_and_remove_never_see_a_wrong_connection() {
     let batches: u32 = std::env::var("VIADUCT_RACES")
         .map_or(3_000, |text| text.parse().expect("VIADUCT_RACES is a number"));
     let arena = Arena {
-        table: Connections::new(THREADS * slots::CHUNK, THREADS, KEYS),
+        table: Connections::new((THREADS + 1) * slots::CHUNK, THREADS + 1, KEYS),
         reals: reals(),
         agreed: (0..CLIENTS).map(|_| AtomicU32::new(0)).collect(),
     };
+    let mut first = arena.table.owned(THREADS);
+    let holders: Vec<Slot> = (CLIENTS..2 * CLIENTS)
+        .map(|client| arena.table.insert(&mut first, &lasting(client, 0), &arena.reals, moment(1)))
+        .map(Result::unwrap)
+        .collect();
     let failed = AtomicBool::new(false);
-    let mut owners: Vec<Owned> = std::thread::scope(|scope| {
-        let worker = |worker| {
+    let mut owners = std::thread::scope(|scope| {
+        let mut threads = Vec::new();
+        for worker in 0..THREADS {
             let (arena, failed) = (&arena, &failed);
-            scope.spawn(move || {
+            threads.push(scope.spawn(move || {
                 let mut owned = arena.table.owned(worker);
                 let mut sweeper = Sweeper::default();
                 let mut seed = 0x9e37_79b9_7f4a_7c15u64.wrapping_mul(worker as u64 + 1);
@@ -183,43 +199,44 @@ fn threads_that_publish_find_and_remove_never_see_a_wrong_connection() {
                     arena
                         .table
                         .sweep(&mut sweeper, &mut owned, &arena.reals, now, |_| panic!("expired"));
-                    if random().is_multiple_of(3) {
+                    if random().is_multiple_of(2) {
                         arena.table.rest(&owned);
+                        std::thread::yield_now();
                     }
                 }
                 arena.table.rest(&owned);
                 std::mem::forget(guard);
-                owned
-            })
-        };
-        let threads: Vec<_> = (0..THREADS).map(worker).collect();
-        threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
+                (sweeper, owned)
+            }));
+        }
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
     });
+    for slot in holders {
+        assert!(arena.table.remove(slot, &arena.reals, moment(1)));
+    }
     for (client, agreed) in arena.agreed.iter().enumerate() {
         let slot = agreed.load(SeqCst);
         let tuple = tuple_of(client as u32);
         let found = arena.table.find(&tuple, arena.table.hash(&tuple), &arena.reals);
         assert_eq!(found.map_or(0, |(slot, _)| slot.0), slot, "client {client}");
         assert!(slot == 0 || arena.table.remove(Slot(slot), &arena.reals, moment(1)));
-        let twin = twin_of(client as u32);
-        if let Some((slot, _)) = arena.table.find(&twin, arena.table.hash(&twin), &arena.reals) {
-            assert!(arena.table.remove(slot, &arena.reals, moment(1)));
-        }
     }
     assert_eq!(arena.table.len(), 0);
     assert!(arena.table.index.is_empty(), "cells are left over");
-    let mut free = std::collections::BTreeSet::new();
-    for owned in &mut owners {
-        let end = moment(batches.wrapping_add(2) * 256);
-        arena.table.sweep(&mut Sweeper::default(), owned, &arena.reals, end, |_| {});
-    }
-    for owned in &mut owners {
-        arena.table.pool.reclaim(owned);
-        for slot in owned.free_slots() {
-            assert!(free.insert(*slot), "{slot:?} is free twice");
+    owners.push((Sweeper::default(), first));
+    let mut slots = Vec::new();
+    for (sweeper, owned) in &mut owners {
+        // Twice: what time has made due is looked at in one or the other.
+        for second in [batches + 10, batches + 20] {
+            let now = moment(second * 256);
+            arena.table.sweep(sweeper, owned, &arena.reals, now, |_| panic!("expired"));
         }
+        slots.extend(owned.held());
     }
-    assert_eq!(free.len(), arena.table.pool.touched() - 1, "slots are left over");
+    slots.sort_unstable();
+    assert!(slots.windows(2).all(|pair| pair[0] != pair[1]), "a slot has two owners");
+    let all = arena.table.pool.touched() - 1;
+    assert_eq!(slots.len(), all, "slots are lost");
 }
 
 /// Tells the others to stop when a thread panics.
