@@ -423,7 +423,7 @@ impl Handle {
             let (found, next) = self.page(&chosen, from, PAGE);
             ended += found.len() as u64;
             if !found.is_empty() {
-                self.dataplane.end(found.iter().map(|connection| connection.slot).collect());
+                self.dataplane.end(found.iter().map(ConnectionInfo::identity).collect());
             }
             cursor = next;
             tokio::task::yield_now().await;

@@ -11,7 +11,7 @@ use crate::state::{Action, Ledger, Outcome, PortStatus, StoreCommand, Ticket};
 use crate::tasks::Replication;
 use dataplane::io::steer::{Guard, Steering, SteeringRules};
 use dataplane::io::{Attach, Attachment, Backend, attach};
-use dataplane::packet_path::connections::Slot;
+use dataplane::packet_path::connections::{ConnectionInfo, Identity};
 use dataplane::table::{Mac, PortId, RealId};
 use dataplane::worker::{Dataplane, MOST_PORTS};
 use std::collections::{BTreeMap, BTreeSet};
@@ -87,9 +87,9 @@ impl World {
                 }
             }
             Action::Resolve { link, address } => self.host.resolve(link, address),
-            Action::EndConnections(real) => self.each_page(real, |slots| self.dataplane.end(slots)),
+            Action::EndConnections(real) => self.each_page(real, |meant| self.dataplane.end(meant)),
             Action::ResetConnections(real) => {
-                self.each_page(real, |slots| self.dataplane.reset(slots));
+                self.each_page(real, |meant| self.dataplane.reset(meant));
             }
             Action::ForgetDestinations => self.forget_destinations(),
             Action::Reply { ticket, outcome } => self.reply(ticket, outcome),
@@ -249,14 +249,14 @@ impl World {
     }
 
     /// Does something to all connections of a real server, a page at a time.
-    fn each_page(&self, real: RealId, act: impl Fn(Vec<Slot>)) {
+    fn each_page(&self, real: RealId, act: impl Fn(Vec<Identity>)) {
         let mut from = 0;
         loop {
             let page = self.dataplane.connections(from, PAGE);
             let of_real = page.connections.iter().filter(|connection| connection.real == real);
-            let slots: Vec<Slot> = of_real.map(|connection| connection.slot).collect();
-            if !slots.is_empty() {
-                act(slots);
+            let meant: Vec<Identity> = of_real.map(ConnectionInfo::identity).collect();
+            if !meant.is_empty() {
+                act(meant);
             }
             match page.next {
                 Some(next) => from = next,

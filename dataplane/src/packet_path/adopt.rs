@@ -81,15 +81,7 @@ impl Director {
         } else {
             return;
         }
-        let alive = |meta: Meta| !meta.flags.has(Flags::DEAD);
-        let marked = entry.update_meta(|meta| {
-            alive(meta).then(|| Meta { flags: meta.flags.with(Flags::SHIFTED), ..meta })
-        });
-        if marked.is_err() {
-            // It ended meanwhile, and whoever ended it saw no shifts to forget.
-            self.ftp().remove(&slot);
-            self.announcements().remove(&slot);
-        }
+        self.mark_shifted(slot);
     }
 }
 
@@ -286,6 +278,9 @@ impl Adopter {
         };
         let is_template = told.flags.has(Flags::TEMPLATE);
         let control = if is_template { None } else { self.template_of(service, &told.tuple) };
+        // Only one to the same real server is its own; see `Director::controller`.
+        let of_real = |slot: &Slot| self.director.connections().entry(*slot).real() == real.id;
+        let control = control.filter(of_real);
         let new = NewConnection {
             protocol: told.tuple.protocol,
             client: told.tuple.source,

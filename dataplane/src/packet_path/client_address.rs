@@ -1,7 +1,7 @@
 //! How a real server behind full NAT learns whom it serves: a TCP option on the client's first
 //! segments, or a PROXY protocol header (version 2) before the client's first byte.
 
-use super::connections::{Entry, Flags, Meta, Slot};
+use super::connections::{Entry, Flags, Slot};
 use super::forward::split;
 use super::parse::Packet;
 use super::sequence::{self, Shift};
@@ -91,8 +91,7 @@ impl PacketPath {
             // From the first byte on: that is, after the SYN.
             shift.grow(sequence, i32::try_from(header.len()).unwrap_or(0));
             view.director.announcements().insert(slot, Announcement::resumed(shift));
-            let entry = view.director.connections().entry(slot);
-            let _ = entry.update_meta(|m| Some(Meta { flags: m.flags.with(Flags::SHIFTED), ..m }));
+            view.director.mark_shifted(slot);
             return;
         }
         let Some(told) = view.director.announcements().get(&slot).copied() else { return };

@@ -5,7 +5,7 @@
 //! a reset to the other end, and its sender is reset as if nobody listened.
 
 use super::answer::ip_header;
-use super::connections::{Direction, Flags, Meta, Slot};
+use super::connections::{Direction, Flags, Identity, Meta, Slot};
 use super::parse::{self, Packet, Parsed};
 use super::states;
 use super::{Director, DropReason, Frame, PacketPath, Verdict, View};
@@ -17,15 +17,18 @@ use crate::wire::{byte, ip, put, put16};
 
 impl Director {
     /// Has a TCP connection reset with its next packet; any other is ended now.
-    pub fn doom(&self, slot: Slot, now: Tick) {
-        let entry = self.connections().entry(slot);
-        let meta = entry.meta();
-        if meta.protocol != ip::TCP || meta.flags.has(Flags::TEMPLATE) {
-            self.end(slot, now);
+    ///
+    /// As with [`Director::end_meant`], no other than the one that is meant.
+    pub fn doom(&self, meant: &Identity, now: Tick) {
+        if !self.connections().is_alive(meant) {
             return;
         }
-        // One that has just ended needs no reset. In another state than open, no packet takes the
-        // fast path.
+        if meant.tuple.protocol != ip::TCP || meant.tuple.template {
+            self.end(meant.slot, now);
+            return;
+        }
+        // One that has just ended needs no reset.
+        let entry = self.connections().entry(meant.slot);
         let _ = entry.update_meta(|meta| {
             let flags = meta.flags.with(Flags::DOOMED);
             (!meta.flags.has(Flags::DEAD)).then_some(Meta {

@@ -212,6 +212,7 @@ impl Sight {
             && meta.peer == 0
             && !meta.flags.has(Flags::NO_OUTPUT)
             && !meta.flags.has(Flags::SHIFTED)
+            && !meta.flags.has(Flags::DOOMED)
             && !PacketPath::is_ftp(meta, virtual_port)
             && connections.is_entry(entry, Direction::Reply, &tuple(&packet), reals)
     }

@@ -3,7 +3,7 @@
 //! The table of datagrams under way is shared by all workers, since a network card may hand the
 //! parts of one datagram to different queues. Fragments are rare, so a lock is good enough.
 
-use super::connections::{Slot, Via};
+use super::connections::{Meta, Slot, Via};
 use super::forward;
 use super::forward::nat::{self, Rewrite};
 use super::known::Course;
@@ -49,8 +49,9 @@ struct Forward {
     /// New addresses of the following parts.
     source: Option<Address>,
     destination: Option<Address>,
-    /// The client, when the datagram is a reply.
-    client: Option<(Address, Slot)>,
+    /// The client and its return MAC's number, when the datagram is a reply. The connection itself may
+    /// end before its last fragment comes.
+    client: Option<(Address, u16)>,
 }
 
 /// Datagrams under way.
@@ -136,13 +137,13 @@ impl PacketPath {
     pub(super) fn remember_reply_fragment(&mut self, view: View<'_>, packet: &Packet, slot: Slot) {
         if let Fragment::First { id } = packet.fragment {
             let entry = view.director.connections().entry(slot);
-            let via = entry.meta().via;
+            let Meta { via, peer, .. } = entry.meta();
             let trail = Forward {
                 real: entry.real(),
                 via,
                 source: Some(entry.virtual_address()),
                 destination: (via == Via::FullNat).then(|| entry.client()),
-                client: Some((entry.client(), slot)),
+                client: Some((entry.client(), peer)),
             };
             self.leave_trail(view, datagram(packet, id), Trail::Forward(trail));
         }
@@ -189,10 +190,7 @@ impl PacketPath {
     ) -> Result<Verdict, DropReason> {
         let (_, real) = view.table.real(trail.real).ok_or(DropReason::RealServerRemoved)?;
         let hop = match trail.client {
-            Some((client, slot)) => {
-                let meta = view.director.connections().entry(slot).meta();
-                self.hop_to_client(view, meta, client, frame)?
-            }
+            Some((client, peer)) => self.hop_to_client(view, peer, client, frame)?,
             None => self.hop_to_real(view, real, frame)?,
         };
         let Some(hop) = hop else { return Ok(Verdict::Consumed) };

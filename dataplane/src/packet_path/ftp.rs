@@ -81,7 +81,7 @@ impl PacketPath {
             let mut sessions = view.director.ftp();
             sessions.entry(slot).or_default().asked = true;
             drop(sessions);
-            mark_helped(view, slot);
+            view.director.mark_shifted(slot);
         } else if let Some(Announced::Active { address, port }) = announced_by_client(text) {
             self.expect_active(view, slot, address, port);
         }
@@ -108,7 +108,8 @@ impl PacketPath {
             grown = rewrite_passive(frame, packet, at, vip, port).unwrap_or(0);
         }
         let mut sessions = view.director.ftp();
-        let session = sessions.entry(slot).or_default();
+        // It may have ended meanwhile.
+        let Some(session) = sessions.get_mut(&slot) else { return };
         // The segment itself keeps its place: only what follows it is shifted by its growth.
         session.shifts.outbound.grow(sequence_number, grown);
         let Shifts { inbound, outbound } = session.shifts;
@@ -225,11 +226,6 @@ impl PacketPath {
         let tuple = super::tuple(packet);
         connections.find(&tuple, connections.hash(&tuple), view.director.reals())
     }
-}
-
-fn mark_helped(view: View<'_>, slot: Slot) {
-    let entry = view.director.connections().entry(slot);
-    let _ = entry.update_meta(|m| Some(Meta { flags: m.flags.with(Flags::SHIFTED), ..m }));
 }
 
 /// The text of a segment, and where in the frame it starts.

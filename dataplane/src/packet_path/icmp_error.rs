@@ -149,7 +149,7 @@ impl PacketPath {
         if !meta.via.rewrites_replies() {
             return Ok(Verdict::Host);
         }
-        let Some(hop) = self.hop_to_client(view, meta, entry.client(), frame)? else {
+        let Some(hop) = self.hop_to_client(view, meta.peer, entry.client(), frame)? else {
             return Ok(Verdict::Consumed);
         };
         self.counters.count_out(entry.real(), packet.ip_length());

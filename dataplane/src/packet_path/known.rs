@@ -192,7 +192,7 @@ impl PacketPath {
             self.track(view, slot, packet, false);
             return Ok(Verdict::Host);
         }
-        let hop = match self.hop_to_client(view, meta, entry.client(), frame)? {
+        let hop = match self.hop_to_client(view, meta.peer, entry.client(), frame)? {
             Some(hop) => hop,
             None => return Ok(Verdict::Consumed),
         };
@@ -227,18 +227,14 @@ impl PacketPath {
         let connections = view.director.connections();
         let entry = connections.entry(slot);
         let meta = entry.meta();
-        let side = match (input, meta.flags.has(Flags::NO_OUTPUT)) {
-            (true, true) => Side::InputOnly,
-            (true, false) => Side::Input,
-            (false, _) => Side::Output,
-        };
-        let secure = view.table.tunables.secure_tcp;
-        let state = states::next(meta.protocol, side, secure, packet.flags, meta.state);
+        let seen = Seen { input, flags: packet.flags, secure: view.table.tunables.secure_tcp };
+        let next = seen.next(meta);
+        let moves = next.state != meta.state
+            || next.flags.has(Flags::NO_OUTPUT) != meta.flags.has(Flags::NO_OUTPUT);
+        let moved = if moves { self.change_state(view, slot, seen) } else { None };
+        let state = moved.unwrap_or(next.state);
         let timeout = states::timeout(meta.protocol, state, &view.table.timeouts);
-        let seen_output = side == Side::Output && meta.flags.has(Flags::NO_OUTPUT);
-        if state != meta.state || seen_output {
-            self.change_state(view, slot, state, side);
-        } else if timeout < entry.timeout() {
+        if !moves && timeout < entry.timeout() {
             connections.wake_by(slot, view.now.after(timeout));
         }
         if input {
@@ -254,35 +250,22 @@ impl PacketPath {
         }
     }
 
-    fn change_state(&self, view: View<'_>, slot: Slot, state: u8, side: Side) {
+    /// The new state, if the connection has not ended.
+    fn change_state(&self, view: View<'_>, slot: Slot, seen: Seen) -> Option<u8> {
         let connections = view.director.connections();
         let entry = connections.entry(slot);
-        let changed = entry.update_meta(|meta| {
-            if meta.flags.has(Flags::DEAD) {
-                return None;
-            }
-            let mut flags = meta.flags;
-            if side == Side::Output {
-                flags = flags.without(Flags::NO_OUTPUT);
-            }
-            flags = if states::is_active(meta.protocol, state) {
-                flags.without(Flags::INACTIVE)
-            } else {
-                flags.with(Flags::INACTIVE)
-            };
-            Some(Meta { state, flags, ..meta })
-        });
-        let Ok(before) = changed else { return };
+        let (before, after) = seen.advance(entry)?;
+        let state = after.state;
         connections.changed(slot);
         let was_active = !before.flags.has(Flags::INACTIVE);
-        let is_active = states::is_active(before.protocol, state);
+        let is_active = !after.flags.has(Flags::INACTIVE);
         if was_active != is_active {
             view.director.reals().shift(entry.real(), is_active);
         }
         if before.protocol == ip::TCP && states::is_half_open(ip::TCP, before.state) {
-            match (state, side) {
+            match (state, seen.input) {
                 (tcp::ESTABLISHED, _) => self.counters.count_handshake(entry.real(), true),
-                (tcp::CLOSE, Side::Output) => self.counters.count_handshake(entry.real(), false),
+                (tcp::CLOSE, false) => self.counters.count_handshake(entry.real(), false),
                 (_, _) => {}
             }
         }
@@ -291,6 +274,45 @@ impl PacketPath {
         if before.protocol != ip::UDP && states::is_open(before.protocol, state) {
             assure(view, entry);
         }
+        Some(state)
+    }
+}
+
+/// What moves the state of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seen {
+    /// From the client.
+    pub input: bool,
+    /// Of a TCP segment, or the type of an SCTP chunk.
+    pub flags: u8,
+    /// Whether `secure_tcp` is on.
+    pub secure: bool,
+}
+
+impl Seen {
+    /// What becomes of a connection.
+    #[inline(always)]
+    fn next(self, meta: Meta) -> Meta {
+        let (side, flags) = match (self.input, meta.flags.has(Flags::NO_OUTPUT)) {
+            (true, true) => (Side::InputOnly, meta.flags),
+            (true, false) => (Side::Input, meta.flags),
+            (false, _) => (Side::Output, meta.flags.without(Flags::NO_OUTPUT)),
+        };
+        let state = states::next(meta.protocol, side, self.secure, self.flags, meta.state);
+        let flags = if states::is_active(meta.protocol, state) {
+            flags.without(Flags::INACTIVE)
+        } else {
+            flags.with(Flags::INACTIVE)
+        };
+        Meta { state, flags, ..meta }
+    }
+
+    /// Moves a connection on from the state that it is in now: another worker may have moved it since
+    /// this one looked. What it was and what it is, unless it has ended.
+    pub(super) fn advance(self, entry: &Entry) -> Option<(Meta, Meta)> {
+        let alive = |meta: Meta| !meta.flags.has(Flags::DEAD);
+        let before = entry.update_meta(|meta| alive(meta).then(|| self.next(meta))).ok()?;
+        Some((before, self.next(before)))
     }
 }
 
@@ -306,8 +328,7 @@ fn grow_up(entry: &Entry, protocol: u8) {
 
 /// A connection that was really used vouches for its template.
 pub(super) fn assure(view: View<'_>, entry: &Entry) {
-    let Some(control) = entry.control() else { return };
-    let template = view.director.connections().entry(control);
+    let Some(template) = view.director.controller(entry) else { return };
     let flags = template.meta().flags;
     if flags.has(Flags::TEMPLATE) && !flags.has(Flags::ASSURED) {
         let _ = template.update_meta(|m| Some(Meta { flags: m.flags.with(Flags::ASSURED), ..m }));

@@ -223,11 +223,6 @@ impl PacketPath {
         self.counters.count_drops(reason, many);
     }
 
-    /// Ends a connection; see [`Director::end`].
-    pub fn end(&mut self, slot: connections::Slot, now: Tick) -> bool {
-        self.director.end(slot, now)
-    }
-
     /// Tells control something. `false` when it is too busy to hear.
     pub fn tell(&self, notice: Notice) -> bool {
         self.director.notify(notice)

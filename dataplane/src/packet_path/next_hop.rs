@@ -5,7 +5,6 @@
 //! an interface on which the host has no address.
 
 use super::answer;
-use super::connections::Meta;
 use super::outbox::OwnFrame;
 use super::{Address, DropReason, Frame, PacketPath, Verdict, View};
 use crate::packet_path::Notice;
@@ -61,12 +60,12 @@ impl PacketPath {
     pub(super) fn hop_to_client(
         &mut self,
         view: View<'_>,
-        meta: Meta,
+        peer: u16,
         client: Address,
         frame: &Frame<'_>,
     ) -> Result<Option<Hop>, DropReason> {
-        if meta.peer != 0
-            && let Some((mac, port)) = view.director.reals().peer(meta.peer)
+        if peer != 0
+            && let Some((mac, port)) = view.director.reals().peer(peer)
             && let Some(info) = view.hops.port(port)
         {
             return Ok(Some(Hop::new(port, mac, info.mac, info.mtu)));

@@ -2,7 +2,7 @@
 //! every command is the answer to an operator or a link that changed.
 
 use crate::io::Port;
-use crate::packet_path::connections::Slot;
+use crate::packet_path::connections::Identity;
 use crate::table::PortId;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::fmt;
@@ -19,9 +19,9 @@ pub(super) enum Command {
     /// Close this queue and say so.
     Detach(PortId, SyncSender<()>),
     /// End these connections.
-    End(Vec<Slot>),
+    End(Vec<Identity>),
     /// Reset both ends of these connections.
-    Doom(Vec<Slot>),
+    Doom(Vec<Identity>),
     /// Leave the loop.
     Stop,
 }
@@ -31,8 +31,8 @@ impl fmt::Debug for Command {
         match self {
             Self::Attach(id, ..) => write!(f, "Attach({id:?})"),
             Self::Detach(id, _) => write!(f, "Detach({id:?})"),
-            Self::End(slots) => write!(f, "End({})", slots.len()),
-            Self::Doom(slots) => write!(f, "Doom({})", slots.len()),
+            Self::End(meant) => write!(f, "End({})", meant.len()),
+            Self::Doom(meant) => write!(f, "Doom({})", meant.len()),
             Self::Stop => f.write_str("Stop"),
         }
     }

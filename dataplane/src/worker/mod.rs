@@ -15,7 +15,7 @@ pub use turn::MOST_PORTS;
 
 use crate::io::xdp::{Buffers, Shares};
 use crate::io::{Port, keep_to_a_processor};
-use crate::packet_path::connections::{HashKeys, Page, Slot};
+use crate::packet_path::connections::{HashKeys, Identity, Page};
 use crate::packet_path::{Adopter, Capacity, Director, Notice, PacketPath};
 use crate::table::{Hops, PortId, ServiceTable};
 use crate::tick::Tick;
@@ -179,16 +179,16 @@ impl Dataplane {
     }
 
     /// Has both ends of connections reset, with the next packet of either.
-    pub fn reset(&self, slots: Vec<Slot>) {
+    pub fn reset(&self, meant: Vec<Identity>) {
         if let Some(worker) = self.workers.first() {
-            worker.mailbox.send(Command::Doom(slots));
+            worker.mailbox.send(Command::Doom(meant));
         }
     }
 
     /// Ends connections, without telling their ends.
-    pub fn end(&self, slots: Vec<Slot>) {
+    pub fn end(&self, meant: Vec<Identity>) {
         if let Some(worker) = self.workers.first() {
-            worker.mailbox.send(Command::End(slots));
+            worker.mailbox.send(Command::End(meant));
         }
     }
 

@@ -138,15 +138,15 @@ impl Worker {
                     // Control may have lost its patience.
                     let _ = done.try_send(());
                 }
-                Command::End(slots) => {
-                    let now = clock::now();
-                    for slot in slots {
-                        self.path.end(slot, now);
+                Command::End(meant) => {
+                    let (director, now) = (self.path.director(), clock::now());
+                    for connection in &meant {
+                        director.end_meant(connection, now);
                     }
                 }
-                Command::Doom(slots) => {
-                    let now = clock::now();
-                    slots.into_iter().for_each(|slot| self.path.director().doom(slot, now));
+                Command::Doom(meant) => {
+                    let (director, now) = (self.path.director(), clock::now());
+                    meant.iter().for_each(|connection| director.doom(connection, now));
                 }
                 Command::Stop => return false,
             }

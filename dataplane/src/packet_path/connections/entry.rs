@@ -305,21 +305,21 @@ impl Entry {
         self.has_ends(tuple) && self.is_alive_as(tuple)
     }
 
-    /// As [`Entry::is_from_client`], of an entry that forwards this way, is in this state and not
-    /// young.
+    /// As [`Entry::is_from_client`], of an entry that forwards this way, is in this state and neither
+    /// young nor doomed.
     #[inline(always)]
     pub(in crate::packet_path) fn is_from_client_by<const VIA: u8>(
         &self,
         tuple: &Tuple,
         state: u8,
     ) -> bool {
-        const MORE: u64 = (Flags::YOUNG.0 as u64) << 32 | 0xff00 | 7;
+        const MORE: u64 = ((Flags::YOUNG.0 | Flags::DOOMED.0) as u64) << FLAGS | 0xff00 | 7;
         let wanted = identity(tuple) | u64::from(VIA) | u64::from(state) << 8;
         self.has_ends(tuple) && self.word(7) & (IDENTITY | MORE) == wanted
     }
 
     /// Whether a packet from the real server at this address belongs to it, it is under plain NAT,
-    /// in this state, and nothing else is to be done to the packet: no shifting, no return by MAC.
+    /// in this state, and nothing else is to be done to the packet: no shifting, no return by MAC, no reset.
     #[inline(always)]
     pub(in crate::packet_path) fn is_nat_from_real(
         &self,
@@ -327,9 +327,9 @@ impl Entry {
         real: Address,
         state: u8,
     ) -> bool {
-        const FLAGS: u16 = Flags::NO_OUTPUT.0 | Flags::SHIFTED.0;
+        const UNWANTED: u16 = Flags::NO_OUTPUT.0 | Flags::SHIFTED.0 | Flags::DOOMED.0;
         const PEER: u64 = 0xffff << 48;
-        const MORE: u64 = PEER | (FLAGS as u64) << 32 | 0xff00 | 7;
+        const MORE: u64 = PEER | (UNWANTED as u64) << FLAGS | 0xff00 | 7;
         let wanted = identity(tuple) | Via::Nat as u64 | u64::from(state) << 8;
         // Real port and client port.
         let ports = u32::from(tuple.source_port) << 16 | u32::from(tuple.destination_port);

@@ -17,7 +17,7 @@ mod tests;
 pub use changes::Seen;
 pub use entry::{Entry, Flags, Meta, NewConnection, Via};
 pub use index::{Candidate, Direction, Guess, Refused};
-pub use page::{ConnectionInfo, Page};
+pub use page::{ConnectionInfo, Identity, Page};
 pub use slots::Owned;
 pub use sweep::Sweeper;
 

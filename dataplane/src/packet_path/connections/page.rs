@@ -3,7 +3,7 @@
 //! Readers here are not part of the grace period, so an entry may change hands while it is read:
 //! its words are read twice and the reading kept only when both agree.
 
-use super::{Connections, Flags, Meta, Slot};
+use super::{Connections, Flags, Meta, Slot, Tuple};
 use crate::packet_path::Address;
 use crate::packet_path::reals::Reals;
 use crate::table::RealId;
@@ -42,6 +42,32 @@ pub struct ConnectionInfo {
     pub control: Option<Slot>,
 }
 
+/// Which connection is meant. A slot alone names whatever is in it by then.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Identity {
+    /// Where it was seen.
+    pub slot: Slot,
+    /// What it is found by.
+    pub tuple: Tuple,
+    /// Its real server.
+    pub real: RealId,
+}
+
+impl ConnectionInfo {
+    /// To name it by, once it may have ended.
+    pub const fn identity(&self) -> Identity {
+        let tuple = Tuple {
+            protocol: self.meta.protocol,
+            source: self.client,
+            source_port: self.client_port,
+            destination: self.virtual_address,
+            destination_port: self.virtual_port,
+            template: self.meta.flags.has(Flags::TEMPLATE),
+        };
+        Identity { slot: self.slot, tuple, real: self.real }
+    }
+}
+
 /// Connections, and where to go on.
 #[derive(Clone, Debug, Default)]
 pub struct Page {
@@ -66,6 +92,13 @@ impl Connections {
         }
         page.next = (slot < end).then_some(slot);
         page
+    }
+
+    /// Whether the connection that is meant lives. Only inside a batch does the answer last: its slot
+    /// has no other tenant until the batch ends.
+    pub fn is_alive(&self, meant: &Identity) -> bool {
+        let entry = self.entry(meant.slot);
+        entry.is_from_client(&meant.tuple) && entry.real() == meant.real
     }
 
     /// One live connection as shown to people.

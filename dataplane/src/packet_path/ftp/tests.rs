@@ -116,6 +116,44 @@ fn active_mode_lets_the_server_connect_from_its_data_port() {
 }
 
 #[test]
+fn nothing_is_kept_about_a_control_connection_that_ended_while_it_was_read() {
+    let mut net = network(false);
+    let director = std::sync::Arc::clone(&net.director);
+    let page = director.connections().page(0, 10, director.reals(), net.now);
+    let slot = page.connections[0].slot;
+    // As another worker may, between this one's lookup and its reading the text.
+    assert!(director.end(slot, net.now));
+    let mut bytes = tcp(((CLIENT4, 4000), (VIP4, 21)), "A", b"PASV\r\n");
+    let (packet, length) = (parsed(&bytes), bytes.len());
+    let mut frame = Frame::new(&mut bytes, 0, length, OUTSIDE);
+    let (table, hops) = (director.table(), director.hops());
+    let view = View { director: &director, table: &table, hops: &hops, now: net.now };
+    net.path.ftp_from_client(view, &mut frame, &packet, slot);
+    assert!(director.ftp().is_empty(), "the next tenant of the slot would be shifted");
+}
+
+#[test]
+fn the_end_of_data_connections_leaves_the_next_tenant_of_the_control_slot_alone() {
+    let mut net = network(false);
+    let page = |net: &Network| {
+        net.director.connections().page(0, 10, net.director.reals(), net.now).connections
+    };
+    let control = page(&net)[0].slot;
+    say(&mut net, false, "PORT 198,51,100,7,20,1\r\n");
+    assert!(net.director.end(control, net.now));
+    let mut hidden = service(1, false, Protocol::Tcp, Method::FullNat);
+    hidden.source_pool = [ip("10.0.0.1")].into();
+    net.configure(vec![hidden], Tunables::default());
+    net.pass(3);
+    net.arrive(OUTSIDE, &tcp(((CLIENT4, 4242), (VIP4, 80)), "S", b""));
+    let tenant = |net: &Network| page(net).into_iter().find(|c| c.slot == control).unwrap();
+    let before = tenant(&net).local;
+    let data = page(&net).into_iter().find(|c| c.slot != control).unwrap();
+    assert!(net.director.end(data.slot, net.now));
+    assert_eq!((before.is_some(), tenant(&net).local), (true, before));
+}
+
+#[test]
 fn a_reply_that_nobody_asked_for_opens_nothing() {
     let mut net = network(false);
     let text = "227 Entering Passive Mode (10,0,0,11,4,1).\r\n";

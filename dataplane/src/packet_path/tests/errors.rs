@@ -152,6 +152,26 @@ fn fragments_follow_their_first_part_in_any_order_and_direction() {
 }
 
 #[test]
+fn fragments_of_a_reply_go_where_the_first_went_when_their_connection_has_ended() {
+    let mut by_mac = service(0, false, Protocol::Udp, NAT);
+    by_mac.return_by_mac = true;
+    let mut net = Network::new(vec![by_mac]);
+    net.arrive(OUTSIDE, &udp((client(false), vip(false)), b"question"));
+    let reply = udp((("10.0.0.13", 8080), client(false)), &[8; 60]);
+    let [first, second] = in_two(&reply);
+    let (_, left) = net.arrive(INSIDE, &first);
+    let slot = net.director.connections().page(0, 10, net.director.reals(), net.now);
+    assert!(net.director.end(slot.connections[0].slot, net.now));
+    net.pass(3);
+    // The next tenant of the slot is another client's.
+    let mut other = udp(((CLIENT4, 5555), vip(false)), b"question");
+    other[6..12].copy_from_slice(&[2, 7, 7, 7, 7, 7]);
+    net.arrive(OUTSIDE, &other);
+    let (_, later) = net.arrive(INSIDE, &second);
+    assert_eq!(macs(&later[0].bytes), macs(&left[0].bytes));
+}
+
+#[test]
 fn the_first_part_of_sctp_is_refused_only_where_its_checksum_cannot_follow_the_ports() {
     for (method, port, passes) in [
         (NAT, 8080, false),

@@ -91,8 +91,49 @@ fn doomed() -> Network {
     net.arrive(OUTSIDE, &tcp((client(), vip()), "A", b""));
     let page = net.director.connections().page(0, 10, net.director.reals(), net.now);
     assert_eq!(page.connections.len(), 1);
-    net.director.doom(page.connections[0].slot, net.now);
+    net.director.doom(&page.connections[0].identity(), net.now);
     net
+}
+
+#[test]
+fn no_packet_of_a_doomed_connection_passes_whatever_state_another_worker_moved_it_to() {
+    for (port, packet) in [
+        (INSIDE, tcp((("10.0.0.13", 8080), client()), "A", b"more")),
+        (OUTSIDE, tcp((client(), vip()), "A", b"more")),
+    ] {
+        let mut net = doomed();
+        let slot = net.director.connections().page(0, 10, net.director.reals(), net.now);
+        let entry = net.director.connections().entry(slot.connections[0].slot);
+        let state = states::tcp::ESTABLISHED;
+        entry.update_meta(|meta| Some(connections::Meta { state, ..meta })).unwrap();
+        net.arrive(port, &packet);
+        assert_eq!(net.director.connections().len(), 0);
+    }
+}
+
+#[test]
+fn a_connection_that_was_seen_before_is_not_taken_for_the_one_in_its_slot_now() {
+    let mut net = network(NAT);
+    net.arrive(OUTSIDE, &tcp((client(), vip()), "S", b""));
+    let seen = |net: &Network| {
+        let page = net.director.connections().page(0, 10, net.director.reals(), net.now);
+        page.connections.iter().map(|info| info.identity()).collect::<Vec<_>>()
+    };
+    let before = seen(&net)[0];
+    assert!(net.director.end_meant(&before, net.now));
+    net.pass(3);
+    // A free slot is used again at once.
+    net.arrive(OUTSIDE, &tcp(((CLIENT4, 5555), vip()), "S", b""));
+    let now = seen(&net)[0];
+    assert_eq!(now.slot, before.slot);
+    assert!(!net.director.end_meant(&before, net.now));
+    net.director.doom(&before, net.now);
+    assert_eq!(seen(&net), [now]);
+    let meta = net.director.connections().entry(now.slot).meta();
+    assert!(!meta.flags.has(connections::Flags::DOOMED));
+    net.director.doom(&now, net.now);
+    let meta = net.director.connections().entry(now.slot).meta();
+    assert!(meta.flags.has(connections::Flags::DOOMED));
 }
 
 #[test]

@@ -2,7 +2,9 @@
 //! `RUSTFLAGS="--cfg loom" cargo test -p dataplane --lib loom_`.
 
 use super::*;
+use crate::packet_path::{known, states};
 use crate::sync::Arc;
+use crate::wire::transport::tcp;
 use loom::thread;
 
 /// Switches of threads that no thread asked for, in one run. More find the same and take hours.
@@ -188,5 +190,26 @@ fn a_tuple_that_two_workers_store_is_stored_once() {
         let stored = [mine, other.join().unwrap()];
         let slot = scene.find(&from_client(&one_way(1))).unwrap();
         assert!(stored.contains(&Ok(slot)) && stored.contains(&Err(NotInserted::Exists(slot))));
+    });
+}
+
+#[test]
+fn a_connection_that_both_ends_close_at_once_ends_in_time_wait() {
+    explore(|| {
+        let scene = Scene::new(1, 2);
+        let mut owned = scene.table.owned(0);
+        scene.table.begin_batch(&owned);
+        let new = NewConnection { state: states::tcp::ESTABLISHED, ..one_way(1) };
+        let slot = scene.insert(&mut owned, &new).unwrap();
+        let close = |input| {
+            let scene = Arc::clone(&scene);
+            move || {
+                let fin = known::Seen { input, flags: tcp::FIN | tcp::ACK, secure: false };
+                fin.advance(scene.table.entry(slot)).is_some()
+            }
+        };
+        let server = thread::spawn(close(false));
+        assert!(close(true)() && server.join().unwrap());
+        assert_eq!(scene.table.entry(slot).state(), states::tcp::TIME_WAIT);
     });
 }
