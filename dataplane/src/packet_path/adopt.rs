@@ -5,8 +5,8 @@
 
 use super::client_address::Announcement;
 use super::connections::{
-    ConnectionInfo, Connections, Direction, Flags, Meta, NewConnection, NotInserted, Owned, Slot,
-    Sweeper, Tuple, Via,
+    ConnectionInfo, Direction, Flags, Meta, NewConnection, NotInserted, Owned, Slot, Sweeper,
+    Tuple, Via,
 };
 use super::ftp::{self, Session};
 use super::persistence::{mark_of, template_key};
@@ -278,9 +278,6 @@ impl Adopter {
         };
         let is_template = told.flags.has(Flags::TEMPLATE);
         let control = if is_template { None } else { self.template_of(service, &told.tuple) };
-        // Only one to the same real server is its own; see `Director::controller`.
-        let of_real = |slot: &Slot| self.director.connections().entry(*slot).real() == real.id;
-        let control = control.filter(of_real);
         let new = NewConnection {
             protocol: told.tuple.protocol,
             client: told.tuple.source,
@@ -301,31 +298,21 @@ impl Adopter {
             timeout: told.timeout,
         };
         let slot = self.store(&new, now)?;
-        if is_template {
-            self.director.reals().count_template(real.id, true);
-        } else {
-            self.director.reals().bind(real.id, !told.flags.has(Flags::INACTIVE));
-        }
-        if let Some(template) = control {
-            // A full count cannot be reached; see `connect`.
-            let _ = self.director.connections().entry(template).add_controlled();
-        }
         self.set_timer(slot, told, now);
         Ok(slot)
     }
 
     fn store(&mut self, new: &NewConnection, now: Tick) -> Result<Slot, NotAdopted> {
         let director = &self.director;
-        let connections: &Connections = director.connections();
-        let stored = match connections.insert(&mut self.owned, new, director.reals(), now) {
+        let stored = match director.store(&mut self.owned, new, now) {
             // The real server's port is in use by a connection that the peer no longer has.
             Err(NotInserted::ReplyExists(other)) => {
-                let entry = connections.entry(other);
+                let entry = director.connections().entry(other);
                 if director.table().real(entry.real()).is_some() {
                     return Err(NotAdopted::TupleInUse);
                 }
                 director.end(other, now);
-                connections.insert(&mut self.owned, new, director.reals(), now)
+                director.store(&mut self.owned, new, now)
             }
             stored => stored,
         };

@@ -1,10 +1,10 @@
 //! What all workers and control share: the published tables, the connections, the loads.
 
 use super::client_address::Announcement;
-use super::connections::{Connections, Entry, Flags, HashKeys, Identity, Meta, Slot, Via};
+use super::connections::{Connections, HashKeys, Slot};
 use super::counters::{Counters, Handshakes, Traffic};
 use super::fragments::Trails;
-use super::ftp::{self, Session};
+use super::ftp::Session;
 use super::reals::Reals;
 use super::schedule::{Prepared, SchedulerState};
 use super::verdict::DropReason;
@@ -282,64 +282,6 @@ impl Director {
     /// How many packets died of a reason, over all workers.
     pub fn drops(&self, reason: DropReason) -> u64 {
         self.counters.iter().map(|worker| worker.drops(reason)).sum()
-    }
-
-    /// Ends a connection now. `false` when it had ended already.
-    pub fn end(&self, slot: Slot, now: Tick) -> bool {
-        let ended = self.connections.remove(slot, &self.reals, now);
-        if ended {
-            self.settle(slot);
-        }
-        ended
-    }
-
-    /// Ends the connection that is meant, and no other that has its slot by now. To be called inside
-    /// a batch.
-    pub fn end_meant(&self, meant: &Identity, now: Tick) -> bool {
-        self.connections.is_alive(meant) && self.end(meant.slot, now)
-    }
-
-    /// The template or FTP connection that controls a connection. A slot that it has left may hold
-    /// another by now, which counts nothing, or its own.
-    pub(super) fn controller(&self, entry: &Entry) -> Option<&Entry> {
-        let controller = self.connections.entry(entry.control()?);
-        let meta = controller.meta();
-        let [_, virtual_port, ..] = controller.ports();
-        let controls = meta.flags.has(Flags::TEMPLATE)
-            || virtual_port == ftp::CONTROL && meta.via != Via::FullNat;
-        let same = controls && controller.real() == entry.real();
-        (same && !meta.flags.has(Flags::DEAD)).then_some(controller)
-    }
-
-    /// Marks a connection whose sequence numbers are shifted from now on. One that has ended
-    /// meanwhile has nothing kept about it: whoever ended it saw no shifts to forget.
-    pub(super) fn mark_shifted(&self, slot: Slot) {
-        let marked = self.connections.entry(slot).update_meta(|meta| {
-            let flags = meta.flags.with(Flags::SHIFTED);
-            (!meta.flags.has(Flags::DEAD)).then_some(Meta { flags, ..meta })
-        });
-        if marked.is_err() {
-            self.ftp().remove(&slot);
-            self.announcements().remove(&slot);
-        }
-    }
-
-    /// Brings the counts up to date with a connection that has just been removed.
-    pub(super) fn settle(&self, slot: Slot) {
-        let entry = self.connections.entry(slot);
-        let meta = entry.meta();
-        if meta.flags.has(Flags::TEMPLATE) {
-            self.reals.count_template(entry.real(), false);
-            return;
-        }
-        if meta.flags.has(Flags::SHIFTED) {
-            self.ftp().remove(&slot);
-            self.announcements().remove(&slot);
-        }
-        self.reals.unbind(entry.real(), !meta.flags.has(Flags::INACTIVE));
-        if let Some(controller) = self.controller(entry) {
-            controller.remove_controlled();
-        }
     }
 }
 

@@ -145,7 +145,7 @@ impl PacketPath {
             template: false,
         };
         let exists = known.find(&tuple, known.hash(&tuple), view.director.reals()).is_some();
-        exists || self.adopt_data(view, control, &new)
+        exists || self.insert(view, &new).is_ok()
     }
 
     /// Prepares for a connection from the real server's data port to the client's `port`.
@@ -159,7 +159,7 @@ impl PacketPath {
             ..new
         };
         if new.client.is_v4() == new.virtual_address.is_v4() {
-            self.adopt_data(view, control, &new);
+            let _ = self.insert(view, &new);
         }
     }
 
@@ -187,19 +187,6 @@ impl PacketPath {
         }
     }
 
-    fn adopt_data(&mut self, view: View<'_>, control: Slot, new: &NewConnection) -> bool {
-        let entry = view.director.connections().entry(control);
-        if !entry.add_controlled() {
-            return false;
-        }
-        if self.insert(view, new).is_ok() {
-            view.director.reals().bind(new.real, false);
-            return true;
-        }
-        entry.remove_controlled();
-        false
-    }
-
     /// The first packet of an expected passive connection: its client port is known now.
     pub(super) fn find_expected(
         &mut self,
@@ -222,7 +209,7 @@ impl PacketPath {
             ..self.data_connection(view, control)
         };
         view.director.end(slot, view.now);
-        self.adopt_data(view, control, &new).then_some(())?;
+        self.insert(view, &new).ok()?;
         let tuple = super::tuple(packet);
         connections.find(&tuple, connections.hash(&tuple), view.director.reals())
     }

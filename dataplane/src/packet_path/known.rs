@@ -328,7 +328,9 @@ fn grow_up(entry: &Entry, protocol: u8) {
 
 /// A connection that was really used vouches for its template.
 pub(super) fn assure(view: View<'_>, entry: &Entry) {
-    let Some(template) = view.director.controller(entry) else { return };
+    let control = entry.control();
+    let template = control.and_then(|slot| view.director.controller(slot, entry.real()));
+    let Some(template) = template else { return };
     let flags = template.meta().flags;
     if flags.has(Flags::TEMPLATE) && !flags.has(Flags::ASSURED) {
         let _ = template.update_meta(|m| Some(Meta { flags: m.flags.with(Flags::ASSURED), ..m }));

@@ -4,6 +4,7 @@
 //! a packet's life, and [`fast_path`] the same life with everything unusual left out. Nothing here
 //! does I/O, reads a clock or, for packets of known connections, takes a lock or allocates.
 
+mod accounts;
 pub mod adopt;
 pub mod answer;
 mod client_address;

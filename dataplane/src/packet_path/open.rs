@@ -160,19 +160,11 @@ impl PacketPath {
             peer,
             timeout: FIRST_TIMEOUT,
         };
-        let slot = if via == Via::FullNat {
-            self.insert_with_source(view, service, real, new)?
+        if via == Via::FullNat {
+            self.insert_with_source(view, service, real, new)
         } else {
-            self.insert(view, &new)?
-        };
-        view.director.reals().bind(real.id, false);
-        if let Some(template) = template
-            && !view.director.connections().entry(template).add_controlled()
-        {
-            // Four thousand million connections under one template cannot be.
-            tracing::debug!("template count is full");
+            self.insert(view, &new)
         }
-        Ok(slot)
     }
 
     /// Whether replies would miss the director if the real server saw the client's own address: the
@@ -244,10 +236,9 @@ impl PacketPath {
     }
 
     fn try_insert(&mut self, view: View<'_>, new: &NewConnection) -> Result<Slot, NotInserted> {
-        let (connections, reals) = (view.director.connections(), view.director.reals());
-        match connections.insert(&mut self.owned, new, reals, view.now) {
+        match view.director.store(&mut self.owned, new, view.now) {
             Err(NotInserted::Full) if self.shed(view) => {
-                connections.insert(&mut self.owned, new, reals, view.now)
+                view.director.store(&mut self.owned, new, view.now)
             }
             inserted => inserted,
         }

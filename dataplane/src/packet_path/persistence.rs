@@ -29,7 +29,11 @@ impl PacketPath {
             Some(found) => found,
             None => {
                 let real = self.schedule(view, service, flow)?;
-                (real, self.make_template(view, persistence, &key, real, keeps_port)?)
+                let template = self.make_template(view, persistence, &key, real, keeps_port)?;
+                // Another worker may have been faster, and chosen otherwise.
+                let chosen = view.director.connections().entry(template).real();
+                let agreed = service.reals.iter().find(|real| real.id == chosen);
+                (agreed.unwrap_or(real), template)
             }
         };
         let asked = flow.destination_port;
@@ -96,9 +100,7 @@ impl PacketPath {
             peer: 0,
             timeout: persistence.timeout,
         };
-        let slot = self.insert(view, &new).ok()?;
-        view.director.reals().count_template(real.id, true);
-        Some(slot)
+        self.insert(view, &new).ok()
     }
 }
 

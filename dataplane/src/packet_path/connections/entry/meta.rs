@@ -64,6 +64,8 @@ impl Flags {
     pub const YOUNG: Self = Self(1024);
     /// Removed, and its slot given to an owner who may use it again after a grace period.
     pub const RETIRED: Self = Self(2048);
+    /// Counted in its real server's load and by its controller; whoever ends it takes it off.
+    pub const COUNTED: Self = Self(4096);
 
     /// Whether all bits of `other` are set.
     #[inline]

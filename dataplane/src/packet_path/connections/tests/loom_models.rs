@@ -2,7 +2,8 @@
 //! `RUSTFLAGS="--cfg loom" cargo test -p dataplane --lib loom_`.
 
 use super::*;
-use crate::packet_path::{known, states};
+use crate::packet_path::tests::fixture::real;
+use crate::packet_path::{Capacity, Director, known, states};
 use crate::sync::Arc;
 use crate::wire::transport::tcp;
 use loom::thread;
@@ -212,4 +213,41 @@ fn a_connection_that_both_ends_close_at_once_ends_in_time_wait() {
         assert!(close(true)() && server.join().unwrap());
         assert_eq!(scene.table.entry(slot).state(), states::tcp::TIME_WAIT);
     });
+}
+
+#[test]
+fn a_connection_that_ends_while_it_is_stored_or_refused_leaves_its_server_s_load_right() {
+    for refused in [false, true] {
+        explore(move || {
+            let capacity = Capacity { connections: 4, services: 1, reals: 1, workers: 2 };
+            let director = Director::new(capacity, KEYS, std::sync::mpsc::sync_channel(1).0);
+            director.reals().configure(&real(0, false, 1, Method::Nat), false);
+            let director = Arc::new(director);
+            let mut owned = director.connections().owned(0);
+            director.connections().begin_batch(&owned);
+            let first = connection(1, 7, 0, Via::DirectRouting);
+            let new = NewConnection { virtual_port: 81, via: Via::Nat, ..first };
+            if refused {
+                // Its replies are those of the other.
+                let first = NewConnection { via: Via::Nat, ..first };
+                director.store(&mut owned, &first, moment(1)).unwrap();
+            }
+            let ender = {
+                let director = Arc::clone(&director);
+                thread::spawn(move || {
+                    let owned = director.connections().owned(1);
+                    director.connections().begin_batch(&owned);
+                    let found =
+                        lookup(director.connections(), &from_client(&new), director.reals());
+                    found.is_some_and(|(slot, _)| director.end(slot, moment(1)))
+                })
+            };
+            let stored = director.store(&mut owned, &new, moment(1));
+            let ended = ender.join().unwrap();
+            assert_eq!(stored.is_err(), refused);
+            let left = u32::from(refused || !ended);
+            assert_eq!(director.reals().load(RealId(0)).inactive, left);
+            assert_eq!(director.connections().len(), left as usize);
+        });
+    }
 }
