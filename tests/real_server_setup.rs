@@ -1,12 +1,13 @@
 //! `viaduct real-server`: one command makes a host a real server for direct routing, undoes it, or
 //! says in plain words what is wrong with it.
 
-use crate::prelude::{BINARY, director_on};
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use harness::backend::Backend;
-use harness::{Finished, Host, Site};
+use harness::{Director, Finished, Host, Site};
 
+const BINARY: &str = env!("CARGO_BIN_EXE_viaduct");
 const VIP: &str = "192.0.2.10";
 
 const CONFIG: &str = r#"
@@ -78,7 +79,7 @@ fn one_command_makes_a_real_server_for_direct_routing_and_another_undoes_it() ->
         is_ready(real)?;
         servers.push(Backend::http(real, "[::]:80")?);
     }
-    let _director = director_on(&site.director, CONFIG)?;
+    let _director = Director::start(&site.director, Path::new(BINARY), Some(CONFIG))?;
     let url = format!("http://{VIP}/");
     let mut seen = Vec::new();
     for _ in 0..4 {

@@ -3,7 +3,6 @@
 mod accounts;
 mod config;
 mod config_file;
-#[cfg(feature = "demo")]
 pub mod demo;
 mod doctor;
 mod explain;
@@ -67,7 +66,6 @@ pub fn run(arguments: Arguments) -> ExitCode {
     let client = Client::new(&arguments.socket);
     let outcome = match arguments.command {
         Command::Run(run) => return run::run(&run, &arguments.socket),
-        #[cfg(feature = "demo")]
         Command::Demo(demo) => return demonstrate(&demo),
         Command::Check { file } => config::check(&file),
         Command::Apply { file, confirm_within, comment } => {
@@ -122,7 +120,6 @@ pub fn run(arguments: Arguments) -> ExitCode {
     }
 }
 
-#[cfg(feature = "demo")]
 fn demonstrate(arguments: &demo::DemoArguments) -> ExitCode {
     demo::run(arguments).unwrap_or_else(|error| {
         eprintln!("viaduct: {error:#}");

@@ -270,6 +270,9 @@ fn forward_notices(
                 Notice::AddressClaimed { address, mac, .. } => {
                     Event::Setup(SetupEvent::AddressClaimed { address, mac })
                 }
+                Notice::SourcesMissing { many } => {
+                    Event::Setup(SetupEvent::SourcesMissing { many })
+                }
                 Notice::PortLost { port, edition } => {
                     Event::Host(HostEvent::PortLost { port, edition })
                 }

@@ -3,6 +3,7 @@
 use super::{Kind, Senses, Severity};
 use crate::compile::RealKey;
 use crate::state::{Action, Claim, Flaw, State};
+use dataplane::packet_path::sources::MOST_SOURCES;
 use dataplane::table::Mac;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -15,6 +16,9 @@ pub enum SetupEvent {
     Suspected { real: RealKey, flaw: Flaw, text: Option<String> },
     /// Another host answers for an address that this node owns.
     AddressClaimed { address: IpAddr, mac: Mac },
+    /// So many addresses that full NAT could send from have no place in the packet path's book; 0: all
+    /// have again.
+    SourcesMissing { many: usize },
 }
 
 pub(super) fn decide(
@@ -28,6 +32,7 @@ pub(super) fn decide(
             suspected(state, real, flaw, text, senses, out);
         }
         SetupEvent::AddressClaimed { address, mac } => claimed(state, (address, mac), senses, out),
+        SetupEvent::SourcesMissing { many } => sources_missing(state, many, senses, out),
     }
 }
 
@@ -119,6 +124,22 @@ fn claimed(
 pub(super) fn forget_others(state: &mut State) {
     let table = &state.generation.table;
     state.claims.retain(|(address, _), claim| claim.told || table.owned(address).is_some());
+}
+
+/// The book of full-NAT source addresses is full, or has room again.
+fn sources_missing(state: &mut State, many: usize, senses: &Senses<'_>, out: &mut Vec<Action>) {
+    let (severity, text) = match many {
+        0 => (Severity::Info, "every full-NAT source address can be used again".to_owned()),
+        _ => {
+            let text = format!(
+                "full NAT can send from {MOST_SOURCES} addresses; {many} more of the interfaces or of \
+                 source pools are left out, and connections that need one are dropped \
+                 (no_source_address)"
+            );
+            (Severity::Warning, text)
+        }
+    };
+    state.record(senses.now, (severity, Kind::Setup), "", text, out);
 }
 
 /// Claims that are not heard any more have ended.

@@ -1,4 +1,4 @@
-//! What a connection counts in: its real server's load and its controller's count. It is counted
+//! What a connection counts in: its real server's load, its controller's count, the users of its full-NAT source. It is counted
 //! before it can be found, so that no other worker can end it earlier, and taken off once, by whoever
 //! ends it; [`Flags::COUNTED`] says who that is.
 
@@ -7,7 +7,7 @@ use super::connections::{
     Entry, Flags, Identity, Meta, NewConnection, NotInserted, Owned, Slot, Via,
 };
 use super::ftp;
-use crate::table::RealId;
+use crate::table::{Address, RealId};
 use crate::tick::Tick;
 
 /// Where one connection counts.
@@ -16,24 +16,34 @@ struct Account {
     real: RealId,
     flags: Flags,
     control: Option<Slot>,
+    /// Full NAT: the number of its source address.
+    source: Option<u8>,
 }
 
 impl Account {
-    const fn of_new(new: &NewConnection) -> Self {
-        Self { real: new.real, flags: new.flags, control: new.control }
+    fn of_new(new: &NewConnection) -> Self {
+        let source = source(new.via, new.flags, new.local);
+        Self { real: new.real, flags: new.flags, control: new.control, source }
     }
 
     fn of(entry: &Entry) -> Self {
-        Self { real: entry.real(), flags: entry.meta().flags, control: entry.control() }
+        let Meta { via, flags, local, .. } = entry.meta();
+        let source = source(via, flags, local);
+        Self { real: entry.real(), flags, control: entry.control(), source }
     }
+}
+
+/// Templates send nothing.
+fn source(via: Via, flags: Flags, local: u8) -> Option<u8> {
+    (via == Via::FullNat && !flags.has(Flags::TEMPLATE)).then_some(local)
 }
 
 impl Director {
     /// Stores a connection or template and counts it. A controller that has ended is not named.
     ///
     /// # Errors
-    /// As [`insert`](super::connections::Connections::insert), and that the controller can count no
-    /// more. Nothing is counted then.
+    /// As [`insert`](super::connections::Connections::insert), that the controller can count no more,
+    /// and that its full-NAT source has been given up. Nothing is counted then.
     pub(super) fn store(
         &self,
         owned: &mut Owned,
@@ -43,7 +53,7 @@ impl Director {
         let control = new.control.filter(|slot| self.controller(*slot, new.real).is_some());
         let new = NewConnection { control, ..*new };
         let account = Account::of_new(&new);
-        self.open_account(account)?;
+        self.open_account(account, new.local_address)?;
         let stored = self.connections().insert(owned, &new, self.reals(), now);
         let Ok(slot) = stored else {
             self.close_account(account);
@@ -61,10 +71,16 @@ impl Director {
         Ok(slot)
     }
 
-    fn open_account(&self, Account { real, flags, control }: Account) -> Result<(), NotInserted> {
+    fn open_account(&self, account: Account, from: Address) -> Result<(), NotInserted> {
+        let Account { real, flags, control, source } = account;
+        let sources = self.reals().sources();
+        if source.is_some_and(|number| !sources.take(number, from)) {
+            return Err(NotInserted::NoSource);
+        }
         if let Some(controller) = control.and_then(|slot| self.controller(slot, real))
             && !controller.add_controlled()
         {
+            source.into_iter().for_each(|number| sources.give_back(number));
             return Err(NotInserted::Full);
         }
         if flags.has(Flags::TEMPLATE) {
@@ -75,7 +91,8 @@ impl Director {
         Ok(())
     }
 
-    fn close_account(&self, Account { real, flags, control }: Account) {
+    fn close_account(&self, Account { real, flags, control, source }: Account) {
+        source.into_iter().for_each(|number| self.reals().sources().give_back(number));
         if flags.has(Flags::TEMPLATE) {
             self.reals().count_template(real, false);
             return;

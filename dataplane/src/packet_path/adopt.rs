@@ -271,7 +271,7 @@ impl Adopter {
         };
         let local = match told.via {
             Via::FullNat => {
-                let number = self.director.reals().find_local(local_address);
+                let number = self.director.reals().sources().find(local_address);
                 number.ok_or(NotAdopted::NotOurSource)?
             }
             Via::Nat | Via::Local | Via::Tunnel | Via::DirectRouting => 0,
@@ -318,6 +318,7 @@ impl Adopter {
         };
         stored.map_err(|refused| match refused {
             NotInserted::Exists(_) | NotInserted::ReplyExists(_) => NotAdopted::TupleInUse,
+            NotInserted::NoSource => NotAdopted::NotOurSource,
             NotInserted::Full => NotAdopted::TableFull,
         })
     }

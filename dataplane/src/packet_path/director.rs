@@ -8,12 +8,15 @@ use super::ftp::Session;
 use super::reals::Reals;
 use super::schedule::{Prepared, SchedulerState};
 use super::verdict::DropReason;
-use crate::table::{Hops, Mac, PortId, RealId, Scheduler, Service, ServiceId, ServiceTable};
+use crate::table::{
+    Address, Hops, Mac, PortId, RealId, Scheduler, Service, ServiceId, ServiceTable,
+};
 use crate::tick::Tick;
 use arc_swap::ArcSwap;
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -65,6 +68,11 @@ pub enum Notice {
         /// Who claims it.
         mac: Mac,
     },
+    /// So many addresses that full NAT could send from have no place in the book; 0: all have again.
+    SourcesMissing {
+        /// How many.
+        many: usize,
+    },
     /// A worker ended by a panic: its share of the packets is not forwarded any more.
     WorkerFailed {
         /// Which.
@@ -97,6 +105,8 @@ pub struct Director {
     trails: Mutex<Trails>,
     ftp: Mutex<BTreeMap<Slot, Session>>,
     announcements: Mutex<BTreeMap<Slot, Announcement>>,
+    /// Whether control knows that some full-NAT source has no place.
+    sources_missing: AtomicBool,
 }
 
 impl Director {
@@ -116,6 +126,7 @@ impl Director {
             trails: Mutex::new(Trails::default()),
             ftp: Mutex::default(),
             announcements: Mutex::default(),
+            sources_missing: AtomicBool::new(false),
         }
     }
 
@@ -127,13 +138,13 @@ impl Director {
             for real in service.reals.iter() {
                 self.reals.configure(real, followed);
             }
-            for address in service.source_pool.iter() {
-                self.reals.local_number(address);
-            }
             if let Some(place) = self.schedulers.get(service.id.0 as usize) {
                 prepare_scheduler(place, service, now);
             }
         }
+        let pools = table.services().flat_map(|service| service.source_pool.iter());
+        let pools = pools.copied().map(Address::from);
+        self.reals.sources().offer_pools(pools, &self.connections);
         self.resolve_reals(Hops::clone(&self.hops.load()), &table);
         let old = self.table.swap(table);
         let new = self.table.load();
@@ -147,14 +158,11 @@ impl Director {
 
     /// Publishes the host's interfaces, routes and neighbours.
     pub fn publish_hops(&self, hops: Hops) {
-        for (_, port) in hops.ports() {
-            for prefix in &port.addresses {
-                self.reals.local_number(&prefix.address);
-            }
-        }
-        for source in hops.host_link().into_iter().flat_map(|link| &link.sources) {
-            self.reals.local_number(source);
-        }
+        let of_ports = hops.ports().flat_map(|(_, port)| &port.addresses);
+        let to_host = hops.host_link().into_iter().flat_map(|link| &link.sources);
+        let all = of_ports.map(|prefix| &prefix.address).chain(to_host);
+        let all = all.copied().map(Address::from);
+        self.reals.sources().offer_interfaces(all, &self.connections);
         self.resolve_reals(hops, &self.table.load());
     }
 
@@ -193,11 +201,20 @@ impl Director {
         &self.reals
     }
 
-    /// Forgets path limits and fragments' first parts whose time is up. To be called every second or
+    /// Forgets path limits and fragments' first parts whose time is up, and gives up source addresses
+    /// that nobody needs any more; control is told when some have no place, and when all have. To be called every second or
     /// two, off the packet threads.
     pub fn expire(&self, now: Tick) {
         self.reals.expire_limits(now);
         self.trails().expire(now);
+        let fill = self.reals.sources().arrange(&self.connections);
+        let missing = fill.missing > 0;
+        if fill.resting == 0
+            && missing != self.sources_missing.load(Relaxed)
+            && self.notify(Notice::SourcesMissing { many: fill.missing })
+        {
+            self.sources_missing.store(missing, Relaxed);
+        }
     }
 
     /// Lets lblc and lblcr forget destinations not seen for long, and frees tables that were

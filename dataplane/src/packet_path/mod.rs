@@ -29,6 +29,7 @@ pub mod reals;
 pub mod schedule;
 pub mod sequence;
 mod shed;
+pub mod sources;
 pub mod states;
 pub mod verdict;
 

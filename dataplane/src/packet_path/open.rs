@@ -196,8 +196,13 @@ impl PacketPath {
         let pool: &[std::net::IpAddr] = if to_host { &[] } else { &service.source_pool };
         let fallback = own.into_iter().filter(|_| pool.is_empty()).map(|a| (a, RESERVED_PORTS));
         let sources = pool.iter().map(|a| (*a, POOL_PORTS)).chain(fallback);
-        for (address, ports) in sources.collect::<arrayvec::ArrayVec<_, 16>>() {
-            let Some(local) = view.director.reals().find_local(address.into()) else { continue };
+        let sources: arrayvec::ArrayVec<_, 16> = sources.collect();
+        let mut missing = sources.is_empty();
+        for (address, ports) in sources {
+            let Some(local) = view.director.reals().sources().find(address.into()) else {
+                missing = true;
+                continue;
+            };
             let count = u32::from(*ports.end() - *ports.start()) + 1;
             let start = self.random() % count;
             for step in 0..PORTS_TRIED.min(count) {
@@ -208,10 +213,14 @@ impl PacketPath {
                     Ok(slot) | Err(NotInserted::Exists(slot)) => return Ok(slot),
                     Err(NotInserted::ReplyExists(_)) => {}
                     Err(NotInserted::Full) => return Err(DropReason::TableFull),
+                    Err(NotInserted::NoSource) => {
+                        missing = true;
+                        break;
+                    }
                 }
             }
         }
-        Err(DropReason::NoSourcePort)
+        Err(if missing { DropReason::NoSourceAddress } else { DropReason::NoSourcePort })
     }
 
     /// Stores a connection, shedding lesser ones when the table is full.
@@ -232,6 +241,7 @@ impl PacketPath {
                 self.try_insert(view, new).map_err(|_| DropReason::TupleInUse)
             }
             Err(NotInserted::Full) => Err(DropReason::TableFull),
+            Err(NotInserted::NoSource) => Err(DropReason::NoSourceAddress),
         }
     }
 

@@ -4,11 +4,11 @@
 use super::schedule;
 use super::schedule::threshold::Thresholds;
 use super::schedule::{Changes, Loads};
+use super::sources::{MOST_SOURCES, Sources};
 use crate::table::Address;
 use crate::table::{Mac, PortId, Real, RealId};
 use crate::tick::{Tick, Ticks};
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -85,13 +85,10 @@ pub struct Reals {
     /// When which path limits end.
     limits: Mutex<BTreeMap<RealId, Tick>>,
     changes: Changes,
-    locals: Box<[[AtomicU64; 2]]>,
-    local_count: AtomicU32,
+    sources: Sources,
     peers: Box<[AtomicU64]>,
 }
 
-/// Source addresses that full NAT can use at most, over all services.
-pub const MOST_LOCALS: usize = 256;
 /// Places in the book of client-side MACs; a full book means that replies follow the routes.
 const PEERS: usize = 4096;
 
@@ -103,8 +100,7 @@ impl Reals {
             states: std::iter::repeat_with(State::unlimited).take(count).collect(),
             limits: Mutex::default(),
             changes: Changes::new(count),
-            locals: std::iter::repeat_with(Default::default).take(MOST_LOCALS).collect(),
-            local_count: AtomicU32::new(0),
+            sources: Sources::new(MOST_SOURCES),
             peers: fill(PEERS),
         }
     }
@@ -246,38 +242,15 @@ impl Reals {
         }
     }
 
+    /// The addresses that full NAT sends from.
+    pub const fn sources(&self) -> &Sources {
+        &self.sources
+    }
+
     /// The full-NAT source address with this number.
     #[inline]
     pub fn local_address(&self, number: u8) -> Address {
-        let [high, low] = &self.locals[usize::from(number)];
-        Address(u128::from(high.load(Relaxed)) << 64 | u128::from(low.load(Relaxed)))
-    }
-
-    /// The number of a full-NAT source address, entering it when it is new. `None` when the book
-    /// of [`MOST_LOCALS`] is full. Called while a table is published, never by a packet.
-    pub fn local_number(&self, address: &IpAddr) -> Option<u8> {
-        let address = Address::from(*address);
-        let count = self.local_count.load(Relaxed);
-        let known =
-            (0..count).find(|n| u8::try_from(*n).is_ok_and(|n| self.local_address(n) == address));
-        let number = match known {
-            Some(number) => number,
-            None => {
-                let place = self.locals.get(count as usize)?;
-                place[0].store((address.0 >> 64) as u64, Relaxed);
-                place[1].store(address.0 as u64, Relaxed);
-                self.local_count.store(count + 1, Relaxed);
-                count
-            }
-        };
-        u8::try_from(number).ok()
-    }
-
-    /// The number of a full-NAT source address that a published table has entered.
-    pub fn find_local(&self, address: Address) -> Option<u8> {
-        (0..self.local_count.load(Relaxed))
-            .filter_map(|n| u8::try_from(n).ok())
-            .find(|n| self.local_address(*n) == address)
+        self.sources.address(number)
     }
 
     /// A number for "replies go to this MAC by this port"; 0 when the book is full.

@@ -62,6 +62,9 @@ drop_reasons! {
     TupleInUse = "tuple_in_use",
     /// No free source port is left in the full-NAT pool.
     NoSourcePort = "no_source_port",
+    /// Full NAT has no address to send from: the host has none towards the real server, or the book of
+    /// 256 addresses is full.
+    NoSourceAddress = "no_source_address",
     /// No route leads to the next hop.
     NoRoute = "no_route",
     /// The next hop's interface is not attached to the dataplane.

@@ -51,6 +51,17 @@ fn who_answers_for_a_vip_for_a_while_is_named_once_and_forgotten_when_silent() {
 }
 
 #[test]
+fn source_addresses_that_are_left_out_are_told_and_when_all_are_in_again() {
+    let mut director = director();
+    for many in [44, 0] {
+        director.happen(Event::Setup(SetupEvent::SourcesMissing { many }));
+    }
+    let said = director.said(Kind::Setup);
+    assert!(said[0].contains("256 addresses; 44 more"), "{said:?}");
+    assert_eq!(said[1..], ["every full-NAT source address can be used again"]);
+}
+
+#[test]
 fn traffic_in_vain_is_said_once_and_not_of_a_server_that_is_down() {
     let mut director = director();
     let suspect = |text: Option<&str>| {

@@ -92,6 +92,8 @@ pub enum NotInserted {
     Exists(Slot),
     /// The reply's tuple belongs to another connection.
     ReplyExists(Slot),
+    /// Full NAT: the source address is in use no more.
+    NoSource,
     /// No slot is free, or too many keys fell on the same buckets.
     Full,
 }
@@ -170,6 +172,16 @@ impl Connections {
     /// See [`slots`]: the free slots of an owner are for everybody.
     pub fn give_back(&self, owned: &mut Owned) {
         self.pool.give_back(owned);
+    }
+
+    /// See [`slots`]: begins a grace period for something that ended connections refer to.
+    pub fn begin_grace(&self) -> u64 {
+        self.pool.begin_grace()
+    }
+
+    /// Whether no worker holds a connection that ended before this grace period.
+    pub fn is_over(&self, grace: u64) -> bool {
+        self.pool.is_over(grace)
     }
 
     /// The hash of a tuple.
@@ -361,15 +373,7 @@ impl Connections {
         let reply_hash = self.hash(&reply);
         let candidate = Candidate { slot, direction: Direction::Reply };
         match self.index.insert(reply_hash, candidate, |c| self.is_match(c, &reply, reals)) {
-            Ok(()) => {
-                // Somebody who found it by its first cell may have removed it before it had the second.
-                // The bucket's lock has ordered the two: either that removal saw this cell, or its death
-                // is seen here.
-                if entry.meta().flags.has(Flags::DEAD) {
-                    self.index.remove(reply_hash, candidate);
-                }
-                Ok(())
-            }
+            Ok(()) => Ok(()),
             Err(refused) => {
                 self.index.remove(hash, Candidate { slot, direction: Direction::Forward });
                 Err(match refused {

@@ -159,8 +159,17 @@ impl Pool {
 
     /// Puts a slot aside whose entry has just left the index.
     pub fn retire(&self, owned: &mut Owned, slot: Slot) {
-        let epoch = self.epoch.fetch_add(1, Ordering::AcqRel) + 1;
-        owned.resting.push_back((epoch, slot));
+        owned.resting.push_back((self.begin_grace(), slot));
+    }
+
+    /// Begins a grace period: what no lookup finds any more may be used again once it is over.
+    pub fn begin_grace(&self) -> u64 {
+        self.epoch.fetch_add(1, Ordering::AcqRel) + 1
+    }
+
+    /// Whether every worker has begun a batch since, or rested.
+    pub fn is_over(&self, grace: u64) -> bool {
+        grace <= self.oldest()
     }
 
     /// Makes slots free whose grace period is over.

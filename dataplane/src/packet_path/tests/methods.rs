@@ -143,6 +143,79 @@ fn full_nat_hides_the_client_and_undoes_it_for_replies() {
     }
 }
 
+/// Next hops with so many addresses on the inside interface, from `first` on, the last one first.
+fn hops_of(first: u32, many: u32) -> Hops {
+    let port = |name: &str, addresses: Vec<Prefix>| {
+        Some(PortInfo { name: name.into(), index: 1, mac: INSIDE_MAC, mtu: 1500, addresses })
+    };
+    let prefix =
+        |bits, length| Prefix { address: std::net::Ipv4Addr::from_bits(bits).into(), length };
+    let addresses = (first..first + many).rev().map(|n| prefix(0x0b00_0000 | n, 8)).collect();
+    let route = |port| Route {
+        prefix: prefix(0, 0),
+        via: None,
+        port: Some(port),
+        source: None,
+        mtu: 0,
+        metric: 0,
+    };
+    let neighbours = (11..=13).map(|n| ((INSIDE, real_ip(false, n)), real_mac(n))).collect();
+    let ports = vec![port("outside", vec![]), port("inside", addresses)];
+    Hops::new(ports, vec![route(INSIDE)], neighbours, [], None, u64::from(first) + 2)
+}
+
+#[test]
+fn addresses_that_an_interface_no_longer_has_leave_their_places_to_others() {
+    let mut net = network(false, Protocol::Tcp, Method::FullNat);
+    for first in 0..600 {
+        net.director.publish_hops(hops_of(first, 1));
+        net.pass(1);
+    }
+    let (verdict, left) = net.arrive(OUTSIDE, &tcp((client(false), vip(false)), "S", b""));
+    assert_eq!(verdict, Verdict::Send(INSIDE));
+    assert_eq!(parsed(&left[0].bytes).source.to_string(), "11.0.2.87");
+    // As long as a connection is sent from it, it keeps its place.
+    for first in 1000..1300 {
+        net.director.publish_hops(hops_of(first, 1));
+        net.pass(1);
+        let (_, left) = net.arrive(OUTSIDE, &tcp((client(false), vip(false)), "A", b""));
+        assert_eq!(parsed(&left[0].bytes).source.to_string(), "11.0.2.87");
+    }
+    let known = |net: &Network| net.director.reals().sources().find(ip("11.0.2.87").into());
+    assert!(known(&net).is_some());
+    net.pass(1000);
+    assert_eq!((net.listing().len(), known(&net)), (0, None));
+}
+
+#[test]
+fn a_full_book_of_source_addresses_is_told_and_names_the_drop() {
+    let mut hidden = service(0, false, Protocol::Tcp, Method::FullNat);
+    hidden.source_pool = [ip("11.0.3.3")].into();
+    let mut net = Network::new(vec![]);
+    net.director.publish_hops(hops_of(0, 300));
+    net.pass(2);
+    let told = |net: &Network| {
+        let sources = |notice| match notice {
+            Notice::SourcesMissing { many } => Some(many),
+            _ => None,
+        };
+        net.notices.try_iter().filter_map(sources).collect::<Vec<_>>()
+    };
+    assert_eq!(told(&net), [300 - 256]);
+    net.configure(vec![service(0, false, Protocol::Tcp, Method::FullNat)], Tunables::default());
+    let (verdict, _) = net.arrive(OUTSIDE, &tcp((client(false), vip(false)), "S", b""));
+    assert_eq!(verdict, Verdict::Drop(DropReason::NoSourceAddress));
+    // A pool comes first.
+    net.configure(vec![hidden], Tunables::default());
+    net.pass(2);
+    let (_, left) = net.arrive(OUTSIDE, &tcp(((CLIENT4, 5555), vip(false)), "S", b""));
+    assert_eq!(parsed(&left[0].bytes).source.to_string(), "11.0.3.3");
+    net.director.publish_hops(hops_of(0, 10));
+    net.pass(2);
+    assert_eq!(told(&net), [0]);
+    assert_eq!(net.drops(DropReason::NoSourcePort), 0);
+}
+
 #[test]
 fn a_real_server_that_is_client_of_its_own_vip_is_answered() {
     let mut net = network(false, Protocol::Tcp, NAT);
