@@ -1,6 +1,7 @@
 //! Alerts reach people: mail over TLS with a login at a real mail server, a signed webhook; a burst
 //! is one message, and a receiver that is away for a while gets what it missed.
 
+use crate::prelude::BINARY;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -15,7 +16,6 @@ use harness::peers::MailServer;
 use harness::{Director, Host, Site, wait};
 use serde_json::Value;
 
-const BINARY: &str = env!("CARGO_BIN_EXE_viaduct");
 const LIMIT: Duration = Duration::from_secs(40);
 
 const SERVICE: &str = r#"

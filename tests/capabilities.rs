@@ -1,5 +1,6 @@
 //! The director needs no root: three capabilities are enough, as the unit file grants them.
 
+use crate::prelude::BINARY;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -11,7 +12,6 @@ use harness::capture::Capture;
 use harness::host::command;
 use harness::{Host, Site, peers, wait};
 
-const BINARY: &str = env!("CARGO_BIN_EXE_viaduct");
 const CAPABILITIES: &str = "-all,+net_admin,+net_raw,+bpf";
 /// What a host's systemd grants.
 const UNIT: &str = include_str!("../image/viaduct.service");

@@ -1,14 +1,12 @@
 //! Claim: a check is no stricter than the clients of the service. Servers that clients are content with are
 //! up, and a server that the check cannot speak to is told from a broken one.
 
-use std::path::Path;
+use crate::prelude::director_on;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use harness::{Director, Host, Process, Site, host::command, wait};
 use serde_json::Value;
-
-const BINARY: &str = env!("CARGO_BIN_EXE_viaduct");
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -69,7 +67,7 @@ fn without_verification_any_certificate_will_do_and_foreign_tls_is_named() -> Re
         tls_server(real, 4434, "-newkey rsa:2048", "-tls1_1 -cipher ALL:@SECLEVEL=0")?,
     ];
     let config: String = [4432, 4438, 4433, 4434].map(https).concat();
-    let director = Director::start(&site.director, Path::new(BINARY), Some(&config))?;
+    let director = director_on(&site.director, &config)?;
     for port in [4432, 4438] {
         until(&director, port, "up")?;
     }
@@ -96,7 +94,7 @@ fn a_server_behind_the_proxy_protocol_is_checked_with_a_header() -> Result<()> {
     let _nginx = real.spawn(command(&["nginx", "-c", &conf])?)?;
     let keys = "method = \"fullnat\"\nclient_address = \"proxy-protocol\"\n";
     let config = service(80, keys, "type = \"http\"");
-    let director = Director::start(&site.director, Path::new(BINARY), Some(&config))?;
+    let director = director_on(&site.director, &config)?;
     let reason = until(&director, 80, "up")?;
     anyhow::ensure!(reason.starts_with("HTTP 200"), "{reason}");
     Ok(())

@@ -2,14 +2,12 @@
 //! on one host, a host that is silent altogether is down, and so is a server that this director has no way
 //! to, with the local cause.
 
-use std::path::Path;
+use crate::prelude::director_on;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use harness::{Director, Site, wait};
 use serde_json::Value;
-
-const BINARY: &str = env!("CARGO_BIN_EXE_viaduct");
 
 const LIMIT: Duration = Duration::from_secs(90);
 
@@ -50,7 +48,7 @@ fn closed_ports_of_one_host_stay_down_for_checks_that_ask_for_no_reply() -> Resu
         .iter()
         .map(|port| service(&port.to_string(), "udp", &format!("10.0.0.11:{port}"), ""))
         .collect();
-    let director = Director::start(&site.director, Path::new(BINARY), Some(&config))?;
+    let director = director_on(&site.director, &config)?;
     for port in PORTS {
         until(&director, &port.to_string(), "down")?;
     }
@@ -68,7 +66,7 @@ fn a_host_that_is_silent_altogether_is_down() -> Result<()> {
     let site = Site::new("silenthost", 1, 0)?;
     site.reals[0].run_ok(&["nft", "add table inet f; add chain inet f in { type filter hook input priority 0; policy drop; }; add rule inet f in meta nfproto ipv6 accept"])?;
     let config = service("514", "udp", "10.0.0.11:514", "");
-    let director = Director::start(&site.director, Path::new(BINARY), Some(&config))?;
+    let director = director_on(&site.director, &config)?;
     let reason = until(&director, "514", "down")?;
     ensure!(reason.contains("echo reply") || reason.contains("no route to host"), "{reason}");
     Ok(())
@@ -91,7 +89,7 @@ fn a_server_that_this_director_has_no_way_to_is_down_and_the_cause_is_named() ->
         service("5", "tcp", "10.77.1.1:80", "on_unsent = \"keep\"\n"),
     ]
     .concat();
-    let director = Director::start(&site.director, Path::new(BINARY), Some(&config))?;
+    let director = director_on(&site.director, &config)?;
     for (name, cause) in [
         ("1", "could not check: no route, or a blackhole route"),
         ("2", "could not check: no route, or a prohibit route"),

@@ -2,6 +2,7 @@
 //! director's with this node's.
 //! A drift of three seconds is warned about, and said to be over when it is repaired.
 
+use crate::prelude::{BINARY, director_on};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -12,8 +13,6 @@ use harness::backend::Backend;
 use harness::peers::{TimeServer, chronyd};
 use harness::{Director, Pair, Site, wait};
 use serde_json::Value;
-
-const BINARY: &str = env!("CARGO_BIN_EXE_viaduct");
 
 /// Real servers' clocks are read every ten seconds and believed at the second reading.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -71,7 +70,7 @@ fn a_real_server_three_seconds_off_is_warned_about_until_it_is_repaired() -> Res
     let site = Site::new("clockreal", 2, 0)?;
     let servers: Vec<Backend> =
         site.reals.iter().map(|real| Backend::http(real, "[::]:80")).collect::<Result<_>>()?;
-    let director = Director::start(&site.director, Path::new(BINARY), Some(&config("")))?;
+    let director = director_on(&site.director, &config(""))?;
     servers[1].set_clock_ahead(3);
     until_said(&director, "warning", &["10.0.0.12:80", "ahead"])?;
     let view = clocks(&director)?;
@@ -95,7 +94,7 @@ fn this_node_is_compared_with_chrony_and_warned_about_a_server_that_drifts() -> 
     let _chrony = chronyd(&site.reals[0])?;
     let drifting = TimeServer::start(&site.reals[1], "10.0.0.12:123")?;
     let config = config("\"10.0.0.11\", \"10.0.0.12\"");
-    let director = Director::start(&site.director, Path::new(BINARY), Some(&config))?;
+    let director = director_on(&site.director, &config)?;
     wait::until_ok("both servers to be believed", LIMIT, || {
         let view = clocks(&director)?;
         let states: Vec<_> = [0, 1].map(|n| view["servers"][n]["state"].clone()).into();
@@ -118,8 +117,7 @@ fn this_node_is_compared_with_chrony_and_warned_about_a_server_that_drifts() -> 
 fn a_drift_of_three_seconds_against_the_only_time_server_is_said_and_its_end_too() -> Result<()> {
     let site = Site::new("clockdrift", 2, 0)?;
     let server = TimeServer::start(&site.reals[0], "10.0.0.11:123")?;
-    let director =
-        Director::start(&site.director, Path::new(BINARY), Some(&config("\"10.0.0.11:123\"")))?;
+    let director = director_on(&site.director, &config("\"10.0.0.11:123\""))?;
     server.set_clock_ahead(3000);
     until_said(&director, "warning", &["this node's clock is 3.0", "behind"])?;
     ensure!(clocks(&director)?["drift"] == "warn");
@@ -152,7 +150,7 @@ fn the_other_director_s_clock_is_shown_beside_vrrp_and_warned_about_until_it_is_
 -> Result<()> {
     let pair = Pair::new("clockpeer", 0)?;
     let config = |which| pair.config(which, &Pair::peer(which));
-    let one = Director::start(&pair.directors[0], Path::new(BINARY), Some(&config(0)))?;
+    let one = director_on(&pair.directors[0], &config(0))?;
     let directory = pair.directors[1].directory();
     let program = with_another_clock(directory, "+3.0")?;
     let two = Director::start(&pair.directors[1], &program, Some(&config(1)))?;

@@ -1,6 +1,7 @@
 //! The configuration in the daemon's hands: refused, exported, brought back, and asked what it would
 //! do to packets.
 
+use crate::prelude::{BINARY, director_on};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -8,8 +9,6 @@ use anyhow::{Context, Result, ensure};
 use harness::backend::Backend;
 use harness::capture::Capture;
 use harness::{Director, Site};
-
-const BINARY: &str = env!("CARGO_BIN_EXE_viaduct");
 
 const CONFIG: &str = r#"
 [[service]]
@@ -22,7 +21,7 @@ scheduler = "rr"
 
 fn site(name: &str) -> Result<(Site, Director)> {
     let site = Site::new(name, 2, 0)?;
-    let director = Director::start(&site.director, Path::new(BINARY), Some(CONFIG))?;
+    let director = director_on(&site.director, CONFIG)?;
     Ok((site, director))
 }
 

@@ -1,9 +1,10 @@
 //! The configuration file while the daemon runs: SIGHUP and `autoreload` apply it again when it has changed,
 //! and say what that takes back; a bad one changes nothing and is reported; a full disk refuses changes and leaves forwarding alone.
 
+use crate::prelude::director_on;
 use std::fs;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -11,7 +12,6 @@ use harness::backend::Backend;
 use harness::{Director, Host, Site, wait};
 use nix::sys::signal::Signal;
 
-const BINARY: &str = env!("CARGO_BIN_EXE_viaduct");
 const LIMIT: Duration = Duration::from_secs(20);
 
 fn config(autoreload: bool, reals: &[u8]) -> String {
@@ -54,7 +54,7 @@ fn until_said(director: &Director, words: &[&str]) -> Result<()> {
 fn sighup_applies_the_file_again_and_a_bad_one_changes_nothing() -> Result<()> {
     let site = Site::new("sighup", 1, 0)?;
     let first = config(false, &[11]);
-    let director = Director::start(&site.director, Path::new(BINARY), Some(&first))?;
+    let director = director_on(&site.director, &first)?;
     until_listed(&director, &["10.0.0.11:80"])?;
 
     fs::write(file(&director), config(false, &[11, 12]))?;
@@ -78,7 +78,7 @@ fn a_file_that_has_not_changed_undoes_nothing_and_a_changed_one_says_what_it_tak
 -> Result<()> {
     let site = Site::new("stalefile", 1, 0)?;
     let first = config(false, &[11]);
-    let mut director = Director::start(&site.director, Path::new(BINARY), Some(&first))?;
+    let mut director = director_on(&site.director, &first)?;
     let with_edit = ["10.0.0.11:80", "10.0.0.13:80"];
     director.ipvsadm(&ADD)?;
     director.daemon().signal(Signal::SIGHUP)?;
@@ -126,8 +126,7 @@ fn a_file_that_has_not_changed_undoes_nothing_and_a_changed_one_says_what_it_tak
 #[test]
 fn a_file_that_was_applied_by_hand_is_not_applied_again_over_later_changes() -> Result<()> {
     let site = Site::new("byhand", 1, 0)?;
-    let mut director =
-        Director::start(&site.director, Path::new(BINARY), Some(&config(false, &[11])))?;
+    let mut director = director_on(&site.director, &config(false, &[11]))?;
     fs::write(file(&director), config(false, &[12]))?;
     director.viaduct(&["apply", &file(&director).to_string_lossy()])?;
     director.ipvsadm(&ADD)?;
@@ -152,7 +151,7 @@ fn a_file_that_was_applied_by_hand_is_not_applied_again_over_later_changes() -> 
 fn autoreload_notices_a_changed_file_by_itself() -> Result<()> {
     let site = Site::new("autoreload", 1, 0)?;
     let first = config(true, &[11]);
-    let director = Director::start(&site.director, Path::new(BINARY), Some(&first))?;
+    let director = director_on(&site.director, &first)?;
     until_listed(&director, &["10.0.0.11:80"])?;
     fs::write(file(&director), config(true, &[12, 13]))?;
     until_listed(&director, &["10.0.0.12:80", "10.0.0.13:80"])?;
@@ -168,7 +167,7 @@ fn autoreload_notices_a_changed_file_by_itself() -> Result<()> {
 fn autoreload_and_sighup_never_take_half_a_file_or_an_emptied_one() -> Result<()> {
     let site = Site::new("halffile", 1, 0)?;
     let first = config(true, &[11, 12, 13]);
-    let director = Director::start(&site.director, Path::new(BINARY), Some(&first))?;
+    let director = director_on(&site.director, &first)?;
     let all = ["10.0.0.11:80", "10.0.0.12:80", "10.0.0.13:80"];
     until_listed(&director, &all)?;
 
@@ -198,8 +197,7 @@ fn autoreload_and_sighup_never_take_half_a_file_or_an_emptied_one() -> Result<()
 #[test]
 fn a_change_that_nobody_confirms_is_taken_back_also_when_the_daemon_was_killed() -> Result<()> {
     let site = Site::new("confirm", 1, 0)?;
-    let mut director =
-        Director::start(&site.director, Path::new(BINARY), Some(&config(false, &[11])))?;
+    let mut director = director_on(&site.director, &config(false, &[11]))?;
     let other = director.host().directory().join("other.toml");
     fs::write(&other, config(false, &[12]))?;
     let other = other.to_string_lossy().into_owned();
@@ -234,8 +232,7 @@ fn a_full_disk_refuses_changes_and_forwarding_goes_on() -> Result<()> {
     let _servers: Vec<Backend> =
         site.reals.iter().map(|real| Backend::http(real, "[::]:80")).collect::<Result<_>>()?;
     let filler = small_disk(&site.director)?;
-    let mut director =
-        Director::start(&site.director, Path::new(BINARY), Some(&config(false, &[11])))?;
+    let mut director = director_on(&site.director, &config(false, &[11]))?;
     let curl = || site.client.run_ok(&["curl", "-sS", "--max-time", "5", "http://192.0.2.10/"]);
     wait::until_ok("the service", LIMIT, &curl)?;
 

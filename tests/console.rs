@@ -1,6 +1,7 @@
 //! The console as a browser without scripts meets it: set-up, sign-in, roles for every route, and what
 //! strangers try.
 
+use crate::prelude::BINARY;
 use std::path::Path;
 use std::time::Duration;
 
@@ -8,7 +9,6 @@ use anyhow::{Context, Result, ensure};
 use harness::backend::Backend;
 use harness::{Director, Site, wait};
 
-const BINARY: &str = env!("CARGO_BIN_EXE_viaduct");
 const LIMIT: Duration = Duration::from_secs(20);
 const HOME: &str = "https://127.0.0.1:8443";
 const PASSWORD: &str = "correct horse";

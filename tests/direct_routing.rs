@@ -1,14 +1,13 @@
 //! Direct routing: real servers hold the VIP on loopback and answer clients themselves, so the
 //! director sees only half of the traffic, which is what makes it fast.
 
+use crate::prelude::BINARY;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use harness::backend::Backend;
 use harness::capture::Capture;
 use harness::{Director, Site, site};
-
-const BINARY: &str = env!("CARGO_BIN_EXE_viaduct");
 
 /// Balances `vip` over two real servers and proves on the wire which way the replies take.
 fn replies_bypass_the_director(name: &str, vip: &str, rules: &str) -> Result<()> {

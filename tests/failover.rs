@@ -1,9 +1,9 @@
 //! Two directors are one: the VIP and the inside gateway move when the master dies, stops or loses a
 //! cable, and when the operator says so; the backup is silent; keepalived can be either half.
 
+use crate::prelude::director_on;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -13,8 +13,6 @@ use harness::pair::{GATEWAY, VIP, own_macs};
 use harness::{Director, Host, Pair, Process, host::command, wait};
 use nix::sys::signal::Signal;
 use serde_json::Value;
-
-const BINARY: &str = env!("CARGO_BIN_EXE_viaduct");
 
 /// Far more than any timer here; reached only when something is broken.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -82,7 +80,7 @@ fn two_of(pair: Pair, edit: impl Fn(String) -> String) -> Result<Two> {
     let server = Backend::http(&pair.reals[0], "[::]:80")?;
     let start = |number: usize| {
         let config = edit(pair.config(number, WEB));
-        Director::start(&pair.directors[number], Path::new(BINARY), Some(&config))
+        director_on(&pair.directors[number], &config)
     };
     let (first, second) = (start(0)?, start(1)?);
     let two = Two { first, second, _server: server, pair };
@@ -217,9 +215,8 @@ fn scripts_and_services_that_fail_move_mastership() -> Result<()> {
         "addresses = ",
         "track = [{ script = \"flag\", weight = -100 }, { service = \"web\" }]\naddresses = ",
     );
-    let first = Director::start(&pair.directors[0], Path::new(BINARY), Some(&config))?;
-    let second =
-        Director::start(&pair.directors[1], Path::new(BINARY), Some(&pair.config(1, WEB)))?;
+    let first = director_on(&pair.directors[0], &config)?;
+    let second = director_on(&pair.directors[1], &pair.config(1, WEB))?;
     until(&first, "master")?;
     std::fs::remove_file(&flag)?;
     until(&second, "master")?;
@@ -292,7 +289,7 @@ fn beside_keepalived(
     let end = config.find(WEB).context("web")?;
     let config = format!("{}{}", &config[..start], &config[end..]);
     pair.directors[0].add_address("eth1", &format!("{GATEWAY}/24"))?;
-    let mut viaduct = Director::start(&pair.directors[0], Path::new(BINARY), Some(&config))?;
+    let mut viaduct = director_on(&pair.directors[0], &config)?;
     until(&viaduct, "master")?;
     let peer = keepalived(&pair.directors[1], 100)?;
     let pings = pair.client.spawn(command(&["ping", "-i", "0.05", "-W1", VIP])?)?;

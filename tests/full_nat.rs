@@ -1,13 +1,11 @@
 //! Full NAT: the real server sees an address of the director, so it may be anywhere that the director
 //! can reach, with any gateway.
 
-use std::path::Path;
+use crate::prelude::director_on;
 
 use anyhow::Result;
+use harness::Site;
 use harness::backend::Backend;
-use harness::{Director, Site};
-
-const BINARY: &str = env!("CARGO_BIN_EXE_viaduct");
 
 const CONFIG: &str = r#"
 [[service]]
@@ -39,7 +37,7 @@ fn real_servers_with_another_gateway_answer_through_the_director() -> Result<()>
     // The inside one would answer past the director as well.
     site.reals[0].route("default", "10.0.0.1")?;
     site.reals[0].route("default", "2001:db8:a::1")?;
-    let director = Director::start(&site.director, Path::new(BINARY), Some(CONFIG))?;
+    let director = director_on(&site.director, CONFIG)?;
     for vip in ["192.0.2.10", "[2001:db8::10]"] {
         let ask = |path: &str| {
             let url = format!("http://{vip}/{path}");

@@ -1,6 +1,7 @@
 //! The job of mon with LVS's alert scripts: a monitor that fails removes the real server, one that
 //! succeeds adds it back, and alert and upalert programs run with the arguments that mon gives them.
 
+use crate::prelude::director_on;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,6 @@ use anyhow::{Context, Result, ensure};
 use harness::process::Process;
 use harness::{Director, Host, Site, peers, wait};
 
-const BINARY: &str = env!("CARGO_BIN_EXE_viaduct");
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// As mon's http.monitor: asks every host that it is given, and names the failed ones.
@@ -104,7 +104,7 @@ fn a_failing_monitor_removes_the_server_and_alerts_run_as_mon_runs_them() -> Res
     let alert = program(&site.director, "virtualserver.alert", ALERT)?;
     let log = site.director.directory().join("alerts.log");
     let config = config(&monitor, &alert, &log);
-    let director = Director::start(&site.director, Path::new(BINARY), Some(&config))?;
+    let director = director_on(&site.director, &config)?;
     until_listed(&director, &["10.0.0.11:80", "10.0.0.12:80"])?;
 
     servers[1] = None;
@@ -142,7 +142,7 @@ fn alerts_are_quiet_about_a_server_in_maintenance() -> Result<()> {
     let alert = program(&site.director, "virtualserver.alert", ALERT)?;
     let log = site.director.directory().join("alerts.log");
     let config = config(&monitor, &alert, &log);
-    let director = Director::start(&site.director, Path::new(BINARY), Some(&config))?;
+    let director = director_on(&site.director, &config)?;
     until_listed(&director, &["10.0.0.11:80", "10.0.0.12:80"])?;
     director.viaduct(&["drain", "http", "10.0.0.12", "--reason", "new disk"])?;
     servers[1] = None;

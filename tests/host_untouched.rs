@@ -1,5 +1,6 @@
 //! What is not for a virtual service stays the host's: logins, probes of real servers, routing.
 
+use crate::prelude::BINARY;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
@@ -11,7 +12,6 @@ use harness::capture::Capture;
 use harness::host::command;
 use harness::{Director, Host, Process, Site, peers, site};
 
-const BINARY: &str = env!("CARGO_BIN_EXE_viaduct");
 const LIMIT: Duration = Duration::from_secs(10);
 
 const RULES: &str = "

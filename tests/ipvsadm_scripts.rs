@@ -1,12 +1,11 @@
 //! The program under the names of the old tools: saving, restoring, and what the daemon makes of it.
 
+use crate::prelude::BINARY;
 use anyhow::{Context, Result, ensure};
 use harness::process::Finished;
 use harness::{Director, Lab};
 use std::os::unix::fs::symlink;
 use std::path::Path;
-
-const BINARY: &str = env!("CARGO_BIN_EXE_viaduct");
 
 /// A director, and a folder with the three names linked to the program.
 struct Bench {

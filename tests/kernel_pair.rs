@@ -1,17 +1,15 @@
 //! Viaduct is one half of an old LVS pair whose other half is the kernel's IPVS: an open connection
 //! moves from the kernel to Viaduct, and another one from Viaduct to the kernel.
 
+use crate::prelude::director_on;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use harness::backend::Backend;
 use harness::guest::{Guest, Options};
 use harness::{Director, Host, Site, wait};
-
-const BINARY: &str = env!("CARGO_BIN_EXE_viaduct");
 
 /// Far more than anything here takes; reached only when something is broken.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -89,7 +87,7 @@ fn open_connections_move_between_the_kernel_and_viaduct() -> Result<()> {
          addresses = [\"{VIP}\"]\ntrack = [{{ script = \"turn\" }}]\n",
         flag.display()
     );
-    let director = Director::start(&site.director, Path::new(BINARY), Some(&config))?;
+    let director = director_on(&site.director, &config)?;
     mastership(&director, "fault")?;
     director.ipvsadm(&[
         "--start-daemon",

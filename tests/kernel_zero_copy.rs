@@ -5,6 +5,7 @@
 //! with checksums unfinished, as other virtual machines send them, and what leaves is checked by the
 //! receiving kernels.
 
+use crate::prelude::BINARY;
 use std::net::UdpSocket;
 use std::path::Path;
 use std::time::Duration;
@@ -15,8 +16,6 @@ use harness::decapsulator::{Decapsulator, Encapsulation};
 use harness::guest::{Guest, Line, Options, VIADUCT};
 use harness::host::command;
 use harness::{Host, Process, Site, peers, real_server, wait};
-
-const BINARY: &str = env!("CARGO_BIN_EXE_viaduct");
 
 /// Far more than anything here takes; reached only when something is broken.
 const LIMIT: Duration = Duration::from_secs(60);

@@ -1,6 +1,7 @@
 //! NAT as in the field's classic walk-through: a director with two interfaces, two HTTP real servers
 //! that have it as gateway, driven by nothing but `ipvsadm` commands.
 
+use crate::prelude::BINARY;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
@@ -10,7 +11,6 @@ use harness::capture::{Capture, Packet};
 use harness::process::Process;
 use harness::{Director, Site, listing, peers, site};
 
-const BINARY: &str = env!("CARGO_BIN_EXE_viaduct");
 const URL: &str = "http://192.0.2.10/";
 
 /// Two nginx real servers and a director without any service.

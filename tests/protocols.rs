@@ -1,6 +1,7 @@
 //! What people put behind a director: web and telnet-like services on one VIP, DNS over UDP, FTP in
 //! both modes, SCTP, each with a real server program where there is one, over IPv4 and IPv6.
 
+use crate::prelude::BINARY;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::Path;
@@ -11,7 +12,6 @@ use harness::backend::Backend;
 use harness::craft::{self, RawReceiver, RawSender, protocol, sctp};
 use harness::{Director, Host, Site, peers, site, wait};
 
-const BINARY: &str = env!("CARGO_BIN_EXE_viaduct");
 const LIMIT: Duration = Duration::from_secs(10);
 
 fn bracketed(address: &str) -> String {

@@ -1,14 +1,12 @@
 //! A real server dies: within two checks new requests miss it; when all are dead the sorry server
 //! answers; one that comes back serves again. Nothing hangs meanwhile.
 
-use std::path::Path;
+use crate::prelude::director_on;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use harness::backend::Backend;
 use harness::{Director, Site, wait};
-
-const BINARY: &str = env!("CARGO_BIN_EXE_viaduct");
 
 const CONFIG: &str = r#"
 [[service]]
@@ -68,7 +66,7 @@ fn a_dead_server_gets_nothing_new_and_the_sorry_server_covers_for_all() -> Resul
     for real in &site.reals {
         servers.push(Some(Backend::http(real, "[::]:80")?));
     }
-    let director = Director::start(&site.director, Path::new(BINARY), Some(CONFIG))?;
+    let director = director_on(&site.director, CONFIG)?;
     until_only(&site, &["real1", "real2"])?;
 
     servers[1] = None;
@@ -99,7 +97,7 @@ fn a_drained_server_finishes_what_it_has_and_stays_out_over_a_restart() -> Resul
     let _servers: Vec<Backend> =
         site.reals.iter().map(|real| Backend::http(real, "[::]:80")).collect::<Result<_>>()?;
     let config = CONFIG.replace("10.0.0.13:80", "10.0.0.12:80");
-    let mut director = Director::start(&site.director, Path::new(BINARY), Some(&config))?;
+    let mut director = director_on(&site.director, &config)?;
     until_only(&site, &["real1", "real2"])?;
     director.viaduct(&["drain", "web", "10.0.0.11", "--reason", "new disk"])?;
     until_only(&site, &["real2"])?;
@@ -135,7 +133,7 @@ scheduler = "rr"
   [[service.real]]
   address = "10.0.0.12:80"
 "#;
-    let director = Director::start(&site.director, Path::new(BINARY), Some(config))?;
+    let director = director_on(&site.director, config)?;
     until_only(&site, &["real1", "real2"])?;
     servers[1].stop();
     wait::until_ok("the server to be taken out", Duration::from_secs(20), || {
@@ -172,7 +170,7 @@ address = "192.0.2.10:80"
 "#,
         alive.display()
     );
-    let director = Director::start(&site.director, Path::new(BINARY), Some(&config))?;
+    let director = director_on(&site.director, &config)?;
     until_only(&site, &["real1"])?;
     let url = "http://192.0.2.10/bytes/60000000";
     let slow = ["curl", "-sS", "-o", "/dev/null", "--limit-rate", "100k", "--max-time", "90", url];

@@ -1,13 +1,12 @@
 //! `viaduct real-server`: one command makes a host a real server for direct routing, undoes it, or
 //! says in plain words what is wrong with it.
 
-use std::path::Path;
+use crate::prelude::{BINARY, director_on};
 
 use anyhow::{Context, Result, ensure};
 use harness::backend::Backend;
-use harness::{Director, Finished, Host, Site};
+use harness::{Finished, Host, Site};
 
-const BINARY: &str = env!("CARGO_BIN_EXE_viaduct");
 const VIP: &str = "192.0.2.10";
 
 const CONFIG: &str = r#"
@@ -79,7 +78,7 @@ fn one_command_makes_a_real_server_for_direct_routing_and_another_undoes_it() ->
         is_ready(real)?;
         servers.push(Backend::http(real, "[::]:80")?);
     }
-    let _director = Director::start(&site.director, Path::new(BINARY), Some(CONFIG))?;
+    let _director = director_on(&site.director, CONFIG)?;
     let url = format!("http://{VIP}/");
     let mut seen = Vec::new();
     for _ in 0..4 {

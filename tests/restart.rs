@@ -1,12 +1,11 @@
 //! A director that is killed comes back with its services; one that is asked to stop stops in order.
 
+use crate::prelude::BINARY;
 use std::path::Path;
 
 use anyhow::Result;
 use harness::backend::Backend;
 use harness::{Director, Site};
-
-const BINARY: &str = env!("CARGO_BIN_EXE_viaduct");
 
 const RULES: &str = "
     -A -t 192.0.2.10:80 -s wrr -p 120

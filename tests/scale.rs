@@ -2,6 +2,7 @@
 //! a change of one server costs next to nothing, and all of them may die and return at once without a late
 //! VRRP advertisement.
 
+use crate::prelude::{BINARY, director_on};
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
@@ -12,7 +13,6 @@ use harness::backend::Backend;
 use harness::{Director, Host, Site, wait};
 use nix::sys::signal::Signal;
 
-const BINARY: &str = env!("CARGO_BIN_EXE_viaduct");
 const SERVICES: usize = 1000;
 const REALS: usize = 20;
 
@@ -123,14 +123,10 @@ fn let_live(host: &Host, alive: bool) -> Result<()> {
 
 fn until_down(director: &Director, services: usize) -> Result<()> {
     wait::until_ok(&format!("{services} services to be down"), LIMIT, || {
-        let status = show(director, "status")?;
+        let status = director.json("status")?;
         ensure!(status["down"] == services, "{status:#}");
         Ok(())
     })
-}
-
-fn show(director: &Director, what: &str) -> Result<serde_json::Value> {
-    Ok(serde_json::from_str(&director.viaduct(&["show", what, "--json"])?)?)
 }
 
 /// The longest time between two advertisements that tcpdump printed, in seconds, and how many there were.
@@ -147,10 +143,10 @@ fn twenty_thousand_real_servers_flap_and_every_advertisement_is_on_time() -> Res
     let site = Site::new("flapping", 1, 0)?;
     let _backend = Backend::http(&site.reals[0], "[::]:80")?;
     let_live(&site.reals[0], true)?;
-    let director = Director::start(&site.director, Path::new(BINARY), Some(&flapping()))?;
+    let director = director_on(&site.director, &flapping())?;
     until_down(&director, 0)?;
     wait::until_ok("mastership", LIMIT, || {
-        let vrrp = show(&director, "vrrp")?;
+        let vrrp = director.json("vrrp")?;
         ensure!(vrrp[0]["state"] == "master", "{vrrp:#}");
         Ok(())
     })?;
@@ -165,7 +161,7 @@ fn twenty_thousand_real_servers_flap_and_every_advertisement_is_on_time() -> Res
     }
     tcpdump.signal(Signal::SIGINT)?;
     let (gap, adverts) = longest_gap(&tcpdump.finish(LIMIT)?.stdout);
-    let turn = show(&director, "status")?["longest_turn"].as_f64().context("no number")?;
+    let turn = director.json("status")?["longest_turn"].as_f64().context("no number")?;
     println!(
         "{} real servers went down and came back twice: {adverts} advertisements every 200 ms, at most {:.0} ms \
          apart; the control loop's longest turn took {:.0} ms",
@@ -173,7 +169,7 @@ fn twenty_thousand_real_servers_flap_and_every_advertisement_is_on_time() -> Res
         gap * 1e3,
         turn * 1e3
     );
-    let vrrp = show(&director, "vrrp")?;
+    let vrrp = director.json("vrrp")?;
     ensure!(vrrp[0]["became_master"] == 1, "{vrrp:#}");
     ensure!(adverts > 20, "{adverts}");
     // A backup waits for three intervals and its skew.

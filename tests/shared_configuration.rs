@@ -2,7 +2,7 @@
 //! or by `ipvsadm`, and is still there after a restart; what both changed apart is a conflict that an
 //! operator settles; what does not fit the other one is refused there, and said on both.
 
-use std::path::Path;
+use crate::prelude::director_on;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -11,8 +11,6 @@ use harness::pair::VIP;
 use harness::{Director, Pair, wait};
 use nix::sys::signal::Signal;
 use serde_json::Value;
-
-const BINARY: &str = env!("CARGO_BIN_EXE_viaduct");
 
 /// Far more than anything here takes; reached only when something is broken.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -34,7 +32,7 @@ impl Scene {
         let start = |number: usize| {
             let config =
                 pair.config(number, &format!("{}{}", Pair::peer(number), services[number]));
-            Director::start(&pair.directors[number], Path::new(BINARY), Some(&config))
+            director_on(&pair.directors[number], &config)
         };
         let (first, second) = (start(0)?, start(1)?);
         let code = first.viaduct(&["pair"])?;

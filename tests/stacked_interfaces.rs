@@ -3,6 +3,7 @@
 //!
 //! In a guest, whose kernel has the modules whatever kernel the machine itself runs.
 
+use crate::prelude::BINARY;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -12,7 +13,6 @@ use anyhow::{Context, Result, ensure};
 use harness::guest::{Guest, Options, STACKED_LINKS, VIADUCT, Wire};
 use harness::{craft, wait};
 
-const BINARY: &str = env!("CARGO_BIN_EXE_viaduct");
 const LIMIT: Duration = Duration::from_secs(60);
 
 const CLIENT: ([u8; 4], u16) = ([10, 1, 0, 1], 4000);

@@ -1,6 +1,7 @@
 //! A SYN flood from a million sources does not reach those who are connected already, and leaves
 //! nothing behind in the connection table.
 
+use crate::prelude::BINARY;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
@@ -11,7 +12,6 @@ use harness::backend::Backend;
 use harness::craft::{RawSender, tcp_syn};
 use harness::{Director, Site, peers, wait};
 
-const BINARY: &str = env!("CARGO_BIN_EXE_viaduct");
 const SOURCES: u32 = 1_000_000;
 const FLOOD: Duration = Duration::from_secs(10);
 /// Sent in one go, so that the flood is spread over its whole time.

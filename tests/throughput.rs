@@ -1,13 +1,13 @@
 //! Bulk data and many connections through NAT, beside the kernel's own nftables DNAT in the same
 //! lab. Prints both; fails on a stall or an error, never on speed.
 
+use crate::prelude::BINARY;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use harness::peers::{Iperf3, Wrk, iperf3, wrk};
 use harness::{Director, Process, Site, peers, site};
 
-const BINARY: &str = env!("CARGO_BIN_EXE_viaduct");
 const SECONDS: u32 = 10;
 const STREAMS: u32 = 8;
 const CONNECTIONS: u32 = 1000;

@@ -2,6 +2,7 @@
 //! GUE and answer clients themselves. Full-sized segments do not fit into a tunnel, so bulk data
 //! shows that path-MTU handling works.
 
+use crate::prelude::BINARY;
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,8 +11,6 @@ use harness::backend::Backend;
 use harness::capture::Capture;
 use harness::decapsulator::{Decapsulator, Encapsulation};
 use harness::{Director, Host, Site, peers, real_server, site};
-
-const BINARY: &str = env!("CARGO_BIN_EXE_viaduct");
 
 /// How one kind of tunnel is asked for, and how it looks on the wire.
 struct Tunnel {

@@ -1,14 +1,12 @@
 //! Claim: one cluster has one master, whatever is on the link: three directors that speak unicast agree on
 //! it, and another cluster with the same virtual router id takes nothing from it and is reported.
 
-use std::path::Path;
+use crate::prelude::director_on;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use harness::{Director, Host, Lab, host::command, wait};
 use serde_json::Value;
-
-const BINARY: &str = env!("CARGO_BIN_EXE_viaduct");
 
 /// Far more than any timer here; reached only when something is broken.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -35,7 +33,7 @@ fn one_of_three(host: &Host, version: u8, last: u8, priority: u8) -> Result<Dire
          unicast_peers = [{}]\naddresses = [\"192.0.2.50\"]\n",
         peers.join(", ")
     );
-    Director::start(host, Path::new(BINARY), Some(&config))
+    director_on(host, &config)
 }
 
 fn three_agree(name: &str, version: u8) -> Result<()> {
@@ -80,7 +78,7 @@ fn a_foreign_cluster_with_the_same_id_takes_no_address_and_is_reported() -> Resu
     let (client, host, other) = (client?, host?, other?);
     let config = "[[interface]]\nname = \"eth0\"\n[[vrrp]]\nname = \"outside\"\ninterface = \"eth0\"\n\
                   id = 51\npriority = 150\naddresses = [\"192.0.2.50\"]\n";
-    let director = Director::start(&host, Path::new(BINARY), Some(config))?;
+    let director = director_on(&host, config)?;
     until(&director, "master")?;
 
     let conf = other.directory().join("keepalived.conf").to_string_lossy().into_owned();

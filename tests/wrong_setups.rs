@@ -1,14 +1,13 @@
 //! Real servers that are set up wrongly are found by the director itself: one that answers ARP for
 //! the VIP, one whose replies take another way, one that does not take what is forwarded to it.
 
-use std::path::Path;
+use crate::prelude::{BINARY, director_on};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use harness::backend::Backend;
 use harness::{Director, Host, Site, wait};
 
-const BINARY: &str = env!("CARGO_BIN_EXE_viaduct");
 const URL: &str = "http://192.0.2.10/";
 const LIMIT: Duration = Duration::from_secs(90);
 
@@ -61,7 +60,7 @@ fn a_real_server_that_answers_arp_for_the_vip_is_named() -> Result<()> {
     }
     reals[1].sysctl("net.ipv4.conf.all.arp_ignore", "0")?;
     let config = config("dr", &["192.0.2.21", "192.0.2.22"]);
-    let director = Director::start(&site.director, Path::new(BINARY), Some(&config))?;
+    let director = director_on(&site.director, &config)?;
     let mac = mac(&reals[1])?;
     let said = until_said(&director, &["192.0.2.22", &mac, "answers ARP for the VIP 192.0.2.10"])?;
     ensure!(said.contains("warning") && said.contains("setup"), "{said}");
@@ -83,7 +82,7 @@ fn a_real_server_whose_default_gateway_is_not_the_director_is_found() -> Result<
     let _servers: Vec<Backend> =
         site.reals.iter().map(|real| Backend::http(real, "[::]:80")).collect::<Result<_>>()?;
     let config = config("nat", &["10.0.0.11", "10.0.0.12"]);
-    let director = Director::start(&site.director, Path::new(BINARY), Some(&config))?;
+    let director = director_on(&site.director, &config)?;
     // Replaces the way by the director: replies take the router, with an address nobody asked.
     site.reals[1].run_ok(&["ip", "route", "replace", "default", "via", "10.0.0.1"])?;
     let said = wait::until_ok("the suspicion", LIMIT, || {
@@ -110,7 +109,7 @@ fn a_real_server_that_does_not_take_what_is_forwarded_is_found() -> Result<()> {
         site.reals.iter().map(|real| Backend::http(real, "[::]:80")).collect::<Result<_>>()?;
     site.answer_directly(&site.reals[0], "192.0.2.10")?;
     let config = config("dr", &["10.0.0.11", "10.0.0.12"]);
-    let director = Director::start(&site.director, Path::new(BINARY), Some(&config))?;
+    let director = director_on(&site.director, &config)?;
     wait::until_ok("the suspicion", LIMIT, || {
         ask(&site, 4)?;
         let events = director.viaduct(&["show", "events"])?;
@@ -144,7 +143,7 @@ fn a_check_through_the_vip_finds_a_server_without_it_before_any_client_does() ->
         .replace("10.0.0.11", "[2001:db8:a::11]")
         .replace("10.0.0.12", "[2001:db8:a::12]");
     let config = format!("{}{}", through(&web), through(&web6));
-    let director = Director::start(&site.director, Path::new(BINARY), Some(&config))?;
+    let director = director_on(&site.director, &config)?;
     until_said(&director, &["10.0.0.12:80 is down"])?;
     until_said(&director, &["[2001:db8:a::12]:80 is down"])?;
     for vip in ["192.0.2.10", "2001:db8::10"] {
@@ -165,7 +164,7 @@ fn a_tunnel_server_that_drops_what_is_tunnelled_is_found() -> Result<()> {
     let site = Site::new("notunnel", 0, 1)?;
     let _server = Backend::http(&site.remotes[0], "[::]:80")?;
     let config = config("tun", &["10.9.0.11"]);
-    let director = Director::start(&site.director, Path::new(BINARY), Some(&config))?;
+    let director = director_on(&site.director, &config)?;
     wait::until_ok("the suspicion", LIMIT, || {
         ask(&site, 2)?;
         let events = director.viaduct(&["show", "events"])?;

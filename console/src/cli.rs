@@ -3,6 +3,7 @@
 mod accounts;
 mod config;
 mod config_file;
+#[cfg(feature = "demo")]
 pub mod demo;
 mod doctor;
 mod explain;
@@ -66,6 +67,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
     let client = Client::new(&arguments.socket);
     let outcome = match arguments.command {
         Command::Run(run) => return run::run(&run, &arguments.socket),
+        #[cfg(feature = "demo")]
         Command::Demo(demo) => return demonstrate(&demo),
         Command::Check { file } => config::check(&file),
         Command::Apply { file, confirm_within, comment } => {
@@ -120,6 +122,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
     }
 }
 
+#[cfg(feature = "demo")]
 fn demonstrate(arguments: &demo::DemoArguments) -> ExitCode {
     demo::run(arguments).unwrap_or_else(|error| {
         eprintln!("viaduct: {error:#}");

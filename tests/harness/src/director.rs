@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::Signal;
+use serde_json::Value;
 
 use crate::host::{Host, command};
 use crate::listing::{self, Service, State, Statistics};
@@ -15,6 +16,8 @@ use crate::wait;
 
 /// How long the daemon may take until it answers.
 const READY: Duration = Duration::from_secs(30);
+/// How long something may take until it is shown.
+const SHOWN: Duration = Duration::from_secs(30);
 /// How long an orderly shutdown may take.
 const SHUTDOWN: Duration = Duration::from_secs(20);
 
@@ -121,6 +124,25 @@ impl Director {
     /// When it ends with another status than 0.
     pub fn viaduct(&self, arguments: &[&str]) -> Result<String> {
         self.run(arguments)?.ok()
+    }
+
+    /// What `viaduct show WHAT --json` prints.
+    ///
+    /// # Errors
+    /// When the command fails or prints no JSON.
+    pub fn json(&self, what: &str) -> Result<Value> {
+        Ok(serde_json::from_str(&self.viaduct(&["show", what, "--json"])?)?)
+    }
+
+    /// Waits until what `viaduct show WHAT --json` prints is as wanted.
+    ///
+    /// # Errors
+    /// When it is not so in time; what was shown last is in the message.
+    pub fn until(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
+        wait::until_ok(what, SHOWN, || {
+            let shown = self.json(what)?;
+            if wanted(&shown) { Ok(shown) } else { bail!("{shown:#}") }
+        })
     }
 
     /// Runs `viaduct ipvsadm` and gives its standard output.

@@ -14,6 +14,7 @@
 
 use anyhow::Result;
 
+use crate::backend::Backend;
 use crate::host::{Host, Interface};
 use crate::lab::{Lab, Network};
 use crate::real_server;
@@ -123,6 +124,24 @@ impl Site {
     /// The network of the real servers behind the router.
     pub fn remote(&self) -> &Network {
         &self.remote
+    }
+
+    /// Has every inside real server answer HTTP on port 80 with its name, `real1` and so on.
+    ///
+    /// # Errors
+    /// When a server cannot listen.
+    pub fn serve(&self) -> Result<Vec<Backend>> {
+        self.reals.iter().map(|real| Backend::http(real, "[::]:80")).collect()
+    }
+
+    /// What the client gets from the VIP by HTTP, without the end of the line.
+    ///
+    /// # Errors
+    /// When there is no answer within 5 s.
+    pub fn get(&self, path: &str) -> Result<String> {
+        let url = format!("http://{VIP}{path}");
+        let answer = self.client.run_ok(&["curl", "-sS", "--max-time", "5", &url])?;
+        Ok(answer.trim_end().to_owned())
     }
 
     /// Prepares an inside real server for direct routing or tunnelling: it takes packets for the

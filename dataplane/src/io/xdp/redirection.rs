@@ -3,14 +3,22 @@
 use crate::io::bpf::BpfError;
 use aya::maps::{ArrayOfMaps, Map, MapData, MapError, XskMap};
 use aya::programs::links::FdLink;
-use aya::programs::{Xdp, XdpMode};
+use aya::programs::xdp::XdpLinkId;
+use aya::programs::{ProgramError, Xdp, XdpMode};
 use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_XSKMAP;
 use std::fmt;
 use std::io;
 use std::os::fd::AsRawFd;
+use std::time::Duration;
 
 /// The sockets of every interface, by its index; see `sockets` in `bpf/maps.h`.
 pub type QueueSockets = ArrayOfMaps<MapData, XskMap<MapData>>;
+
+/// How often an interface that is busy is tried again.
+const TRIES: u32 = 20;
+
+/// Between two tries.
+const BETWEEN_TRIES: Duration = Duration::from_millis(5);
 
 /// Most queues of an interface, as the map says.
 const QUEUES: u32 = 1 << 10;
@@ -33,8 +41,7 @@ impl Redirection {
         mode: XdpMode,
         sockets: &mut QueueSockets,
     ) -> Result<Self, BpfError> {
-        let link = program
-            .attach_to_if_index(interface, mode)
+        let link = attach(program, interface, mode)
             .and_then(|link| program.take_link(link))
             .map_err(BpfError::action("attach a BPF program to an interface"))?;
         // Before Linux 5.9 there are no links, and the program would outlive this process.
@@ -63,6 +70,30 @@ impl fmt::Debug for Redirection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Redirection").finish_non_exhaustive()
     }
+}
+
+/// An interface that was closed just now may be busy for a moment: a child process between fork and exec
+/// holds every descriptor of this one, the old link's too.
+fn attach(program: &mut Xdp, interface: u32, mode: XdpMode) -> Result<XdpLinkId, ProgramError> {
+    let mut tries = 0;
+    loop {
+        match program.attach_to_if_index(interface, mode) {
+            Err(error) if tries < TRIES && is_busy(&error) => {
+                tries += 1;
+                #[allow(clippy::disallowed_methods)] // nothing tells when that child has gone on
+                std::thread::sleep(BETWEEN_TRIES);
+            }
+            attached => return attached,
+        }
+    }
+}
+
+fn is_busy(error: &ProgramError) -> bool {
+    let mut causes = std::iter::successors(Some(error as &dyn std::error::Error), |e| e.source());
+    causes.any(|cause| {
+        let kernel = cause.downcast_ref::<io::Error>();
+        kernel.is_some_and(|error| error.raw_os_error() == Some(libc::EBUSY))
+    })
 }
 
 fn queues() -> Result<XskMap<MapData>, MapError> {

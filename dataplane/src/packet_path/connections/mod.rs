@@ -373,7 +373,15 @@ impl Connections {
         let reply_hash = self.hash(&reply);
         let candidate = Candidate { slot, direction: Direction::Reply };
         match self.index.insert(reply_hash, candidate, |c| self.is_match(c, &reply, reals)) {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                // Somebody who found it by its first cell may have removed it before it had the second.
+                // The bucket's lock has ordered the two: either that removal saw this cell, or its death
+                // is seen here.
+                if entry.meta().flags.has(Flags::DEAD) {
+                    self.index.remove(reply_hash, candidate);
+                }
+                Ok(())
+            }
             Err(refused) => {
                 self.index.remove(hash, Candidate { slot, direction: Direction::Forward });
                 Err(match refused {

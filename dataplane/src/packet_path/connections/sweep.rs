@@ -116,6 +116,10 @@ impl Connections {
             self.collect(owned, slot);
         } else if !entry.expires().is_due(now) {
             wake.store(alarm(entry.expires()), Relaxed);
+            // Whoever removed it meanwhile set an alarm for now, which may be the one replaced here.
+            if entry.meta().flags.has(Flags::DEAD) {
+                self.wake_by(slot, now);
+            }
         } else if entry.controls() > 0 {
             self.reset_timer(slot, now, HELD_FOR);
         } else if self.remove(slot, reals, now) {

@@ -251,3 +251,31 @@ fn a_connection_that_ends_while_it_is_stored_or_refused_leaves_its_server_s_load
         });
     }
 }
+
+#[test]
+fn a_connection_removed_while_it_is_stored_leaves_no_cell_behind() {
+    explore(|| {
+        let scene = Scene::new(1, 2);
+        let new = connection(1, 2, 3, Via::Nat);
+        let remover = {
+            let scene = Arc::clone(&scene);
+            thread::spawn(move || {
+                let owned = scene.table.owned(1);
+                scene.table.begin_batch(&owned);
+                if let Some(slot) = scene.find(&from_client(&new)) {
+                    assert!(scene.remove(slot), "nobody else removes it");
+                }
+                scene.table.rest(&owned);
+            })
+        };
+        let mut owned = scene.table.owned(0);
+        scene.table.begin_batch(&owned);
+        let stored = scene.insert(&mut owned, &new);
+        remover.join().expect("no panic");
+        if let Ok(slot) = stored {
+            let _ = scene.remove(slot);
+        }
+        assert!(scene.table.index.is_empty(), "cells are left over");
+        assert_eq!(scene.table.len(), 0);
+    });
+}
