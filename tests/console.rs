@@ -46,7 +46,7 @@ impl Answer {
 struct Scene {
     director: Director,
     servers: Vec<Backend>,
-    _site: Site,
+    site: Site,
 }
 
 impl Scene {
@@ -57,7 +57,7 @@ impl Scene {
         let more = ["--console", "127.0.0.1:8443"];
         let director =
             Director::start_with(&site.director, Path::new(BINARY), Some(CONFIG), &more)?;
-        Ok(Self { director, servers, _site: site })
+        Ok(Self { director, servers, site })
     }
 
     fn curl(&self, path: &str, more: &[&str]) -> Result<Answer> {
@@ -241,5 +241,97 @@ fn other_sites_sessions_that_ended_and_guesses_get_nowhere() -> Result<()> {
         .map(|_| Ok(login("nobody", "wrong wrong wrong", "")?.status))
         .collect::<Result<_>>()?;
     ensure!(statuses[..5] == [403; 5] && statuses.contains(&429), "{statuses:?}");
+    Ok(())
+}
+
+/// A form's text.
+fn encoded(text: &str) -> String {
+    let keep = |byte: u8| byte.is_ascii_alphanumeric();
+    let escape =
+        |byte: u8| if keep(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+    text.bytes().map(escape).collect()
+}
+
+/// What the editing page sends with its text: the version that it was made of.
+fn base(page: &Answer) -> Result<&str> {
+    let rest = page.body.split(r#"name="base" value=""#).nth(1).context("no base")?;
+    rest.split('"').next().context("no end")
+}
+
+#[test]
+fn a_change_on_trial_is_kept_or_comes_back_and_two_editors_do_not_overwrite_each_other()
+-> Result<()> {
+    let scene = Scene::new("consoleconfig")?;
+    let session = scene.set_up()?;
+    let auth = ["-H", session.as_str()];
+    let mine = scene.curl("/config/edit", &auth)?;
+    let theirs = scene.curl("/config/edit", &auth)?;
+    let changed = CONFIG.replace(r#"scheduler = "rr""#, r#"scheduler = "wlc""#);
+    let send = |page: &Answer, text: &str, more: &str| {
+        let form = format!("base={}&text={}&{more}", base(page)?, encoded(text));
+        scene.post("/config/edit", &form, &auth)
+    };
+
+    let bad = send(&mine, &CONFIG.replace("scheduler", "shceduler"), "apply=yes")?;
+    ensure!(bad.status == 422 && bad.body.contains("Line 5, column 1"), "{}", bad.body);
+    let checked = send(&mine, &changed, "")?;
+    ensure!(checked.status == 200 && checked.body.contains("wlc"), "{}", checked.body);
+    ensure!(!scene.director.ipvsadm(&["-L", "-n"])?.contains("wlc"), "checking changes nothing");
+
+    let applied = send(&mine, &changed, "apply=yes&trial=30s&comment=try+wlc")?;
+    ensure!(applied.status == 303, "{}", applied.body);
+    ensure!(scene.director.ipvsadm(&["-L", "-n"])?.contains("wlc"));
+    let trial = scene.curl("/config", &auth)?.body;
+    ensure!(trial.contains("runs on trial") && trial.contains("Keep revision 2"), "{trial}");
+    ensure!(scene.curl("/services", &auth)?.body.contains("runs on trial"), "on every page");
+    ensure!(scene.post("/config/take-back", "", &auth)?.status == 303);
+    ensure!(!scene.director.ipvsadm(&["-L", "-n"])?.contains("wlc"), "it was taken back");
+
+    let late = send(&theirs, &changed, "apply=yes&trial=30s")?;
+    ensure!(late.status == 412, "{}", late.body);
+    ensure!(late.body.contains("changed the configuration while you edited it"), "{}", late.body);
+    ensure!(!scene.director.ipvsadm(&["-L", "-n"])?.contains("wlc"), "nothing was overwritten");
+    ensure!(send(&late, &changed, "apply=yes&trial=1s")?.status == 303);
+    wait::until_ok("the end of the trial", LIMIT, || {
+        ensure!(!scene.director.ipvsadm(&["-L", "-n"])?.contains("wlc"));
+        Ok(())
+    })?;
+    let now = scene.curl("/config/edit", &auth)?;
+    ensure!(send(&now, &changed, "apply=yes&trial=30s")?.status == 303);
+    ensure!(scene.post("/config/confirm", "", &auth)?.status == 303);
+    ensure!(!scene.curl("/config", &auth)?.body.contains("runs on trial"));
+    let first = scene.curl("/config/revisions/1", &auth)?;
+    ensure!(first.body.contains("Go back to revision 1"), "{}", first.body);
+    ensure!(scene.post("/config/revisions/1", "", &auth)?.status == 303);
+    ensure!(scene.director.ipvsadm(&["-L", "-n"])?.contains("rr"), "on trial again");
+    Ok(())
+}
+
+#[test]
+fn connections_are_found_explained_and_ended_with_their_count_shown_first() -> Result<()> {
+    let scene = Scene::new("consoleflows")?;
+    let session = scene.set_up()?;
+    let auth = ["-H", session.as_str()];
+    ensure!(scene.site.get("/")?.starts_with("real"));
+    ensure!(scene.site.get("/")?.starts_with("real"));
+    let client = "192.0.2.100";
+    let list = scene.curl(&format!("/connections?client={client}"), &auth)?.body;
+    ensure!(list.matches(r#"class="m" translate="no">192.0.2.100:"#).count() == 2, "{list}");
+    let none = scene.curl("/connections?client=192.0.2.7", &auth)?.body;
+    ensure!(none.contains("Nothing matches"), "{none}");
+    ensure!(scene.curl("/connections?client=nobody", &auth)?.status == 400);
+    let explained = scene.curl(&format!("/explain?from={client}&to=192.0.2.10:80"), &auth)?.body;
+    ensure!(explained.contains("It goes to 10.0.0.1"), "{explained}");
+    let ask = scene.curl(&format!("/connections/end?client={client}"), &auth)?;
+    ensure!(ask.body.contains("2 connections match."), "{}", ask.body);
+    ensure!(scene.curl("/connections/end", &auth)?.status == 400, "not all without a condition");
+    ensure!(scene.post("/connections/end", &format!("client={client}"), &auth)?.status == 303);
+    wait::until_ok("the connections to end", LIMIT, || {
+        let list = scene.curl(&format!("/connections?client={client}"), &auth)?.body;
+        ensure!(list.contains("Nothing matches"), "{list}");
+        Ok(())
+    })?;
+    ensure!(scene.curl("/drops", &auth)?.status == 200);
+    ensure!(scene.curl("/ha", &auth)?.body.contains("This director stands alone"));
     Ok(())
 }

@@ -132,11 +132,28 @@ impl Handle {
         comment: &str,
         confirm_within: Option<Duration>,
     ) -> Result<Option<RevisionInfo>, Refusal> {
+        self.apply_onto(None, document, author, comment, confirm_within).await
+    }
+
+    /// Like [`Handle::apply`], but only if the configuration is still of the version `base`, which
+    /// [`Snapshot::version`] tells.
+    ///
+    /// # Errors
+    /// [`Refusal::Conflict`] when somebody changed it meanwhile; otherwise as [`Handle::apply`].
+    pub async fn apply_onto(
+        &self,
+        base: Option<u64>,
+        document: Document,
+        author: &str,
+        comment: &str,
+        confirm_within: Option<Duration>,
+    ) -> Result<Option<RevisionInfo>, Refusal> {
         let (author, comment) = (author.to_owned(), comment.to_owned());
         let document = Arc::new(document);
         let outcome = self.ask(move |ticket| {
             Event::Configuration(ConfigurationEvent::Applied {
                 ticket,
+                base,
                 document,
                 author,
                 comment,
@@ -407,6 +424,22 @@ impl Handle {
         let page = self.page(&chosen, cursor, limit.clamp(1, PAGE));
         let connections = page.0.iter().map(ConnectionView::from).collect();
         Ok(ConnectionsView { connections, next: page.1 })
+    }
+
+    /// How many connections meet the filter.
+    ///
+    /// # Errors
+    /// When the filter names nothing that is, or the engine has ended.
+    pub async fn count(&self, filter: &ConnectionFilter) -> Result<u64, Refusal> {
+        let chosen = self.choose(filter).await?;
+        let (mut cursor, mut count) = (Some(0), 0);
+        while let Some(from) = cursor {
+            let (found, next) = self.page(&chosen, from, PAGE);
+            count += found.len() as u64;
+            cursor = next;
+            tokio::task::yield_now().await;
+        }
+        Ok(count)
     }
 
     /// Ends the connections that meet the filter, and says how many there were.

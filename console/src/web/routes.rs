@@ -1,7 +1,7 @@
 //! Every route of the console with the least role that may use it, in one table.
 
 use super::guard::guard;
-use super::pages::{account, events, overview, services};
+use super::pages::{account, availability, config, connections, events, overview, services, trace};
 use super::site::Shared;
 use super::{assets, headers, trouble};
 use axum::Router;
@@ -13,6 +13,9 @@ use control::access::Role;
 
 /// The largest form, in bytes.
 const LARGEST_FORM: usize = 64 << 10;
+
+/// The largest edited configuration, in bytes, as a form encodes it.
+const LARGEST_DOCUMENT: usize = 16 << 20;
 
 /// One route.
 pub struct Route {
@@ -26,6 +29,7 @@ pub struct Route {
 }
 
 const VIEWER: Option<Role> = Some(Role::Viewer);
+const ADMINISTRATOR: Option<Role> = Some(Role::Administrator);
 const OPERATOR: Option<Role> = Some(Role::Operator);
 
 const fn see(
@@ -67,6 +71,24 @@ pub const ROUTES: &[Route] = &[
         post(services::act::force_out)
     }),
     act("/services/{service}/servers/{real}/put-back", OPERATOR, || post(services::act::put_back)),
+    see("/connections", VIEWER, || get(connections::page)),
+    see("/connections/end", OPERATOR, || get(connections::end_page)),
+    act("/connections/end", OPERATOR, || post(connections::end)),
+    see("/explain", VIEWER, || get(trace::explain)),
+    see("/drops", VIEWER, || get(trace::drops)),
+    see("/ha", VIEWER, || get(availability::page)),
+    see("/ha/failover", OPERATOR, || get(availability::failover_page)),
+    act("/ha/failover", OPERATOR, || post(availability::failover)),
+    act("/ha/keep", ADMINISTRATOR, || post(availability::keep)),
+    see("/config", VIEWER, || get(config::page)),
+    act("/config/confirm", OPERATOR, || post(config::confirm)),
+    act("/config/take-back", OPERATOR, || post(config::take_back)),
+    see("/config/revisions/{number}", VIEWER, || get(config::revision)),
+    act("/config/revisions/{number}", ADMINISTRATOR, || post(config::go_back)),
+    see("/config/edit", ADMINISTRATOR, || get(config::edit_page)),
+    act("/config/edit", ADMINISTRATOR, || {
+        post(config::edit).layer(DefaultBodyLimit::max(LARGEST_DOCUMENT))
+    }),
 ];
 
 /// The console as a service.

@@ -124,9 +124,16 @@ pub struct Shell {
 
 /// Headings and pages of the menu.
 const MENU: [(&str, &[(&str, &str)]); 4] = [
-    ("menu-watch", &[("/", "menu-overview"), ("/events", "menu-events")]),
-    ("menu-balance", &[("/services", "menu-services")]),
-    ("menu-directors", &[]),
+    ("menu-watch", &[("/", "menu-overview"), ("/events", "menu-events"), ("/drops", "menu-drops")]),
+    (
+        "menu-balance",
+        &[
+            ("/services", "menu-services"),
+            ("/connections", "menu-connections"),
+            ("/explain", "menu-explain"),
+        ],
+    ),
+    ("menu-directors", &[("/ha", "menu-ha"), ("/config", "menu-config")]),
     ("menu-console", &[]),
 ];
 

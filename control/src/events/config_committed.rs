@@ -15,10 +15,12 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 #[allow(missing_docs)] // each variant describes its fields
 pub enum ConfigurationEvent {
-    /// An operator submits a document. With `confirm_within`, it is rolled back unless it is confirmed
-    /// in time.
+    /// An operator submits a document. With `base`, only onto that version of the configuration: what
+    /// others changed meanwhile is not overwritten. With `confirm_within`, it is rolled back unless it
+    /// is confirmed in time.
     Applied {
         ticket: Ticket,
+        base: Option<u64>,
         document: Arc<Document>,
         author: String,
         comment: String,
@@ -32,7 +34,10 @@ pub enum ConfigurationEvent {
 
 pub(super) fn decide(state: &mut State, event: ConfigurationEvent, out: &mut Vec<Action>) {
     match event {
-        ConfigurationEvent::Applied { ticket, document, author, comment, confirm_within } => {
+        ConfigurationEvent::Applied { ticket, base, document, author, comment, confirm_within } => {
+            if base.is_some_and(|base| base != state.version) {
+                return State::refuse(ticket, Refusal::Conflict, out);
+            }
             let wish = Wish { document, author, comment, confirm_within };
             apply(state, ticket, wish, out);
         }

@@ -212,6 +212,7 @@ impl Director {
         let document = Arc::new(document.clone());
         let (author, comment) = ("root".to_owned(), "test".to_owned());
         self.happen(Event::Configuration(ConfigurationEvent::Applied {
+            base: None,
             ticket,
             document,
             author,

@@ -13,7 +13,8 @@
 //! is tried again when either part changes. A revision that is too long for the link is never told; both
 //! directors say so.
 
-use super::lineage::{Change, ChangeId, Lineage, Relation};
+pub use super::lineage::Relation;
+use super::lineage::{Change, ChangeId, Lineage};
 use super::message::{Declined, Heads, Revision, Want, brief};
 use super::session::Control;
 use crate::model::{SharedDigest, SharedPart};

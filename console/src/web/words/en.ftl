@@ -217,3 +217,126 @@ error-503 = The daemon cannot do that now
 error-503-remedy = Try again in a moment. Forwarding goes on.
 error-507 = It could not be stored
 error-507-remedy = The disk may be full: viaduct doctor says what to do. Forwarding goes on, and nothing was changed.
+
+## Configuration
+menu-config = Configuration
+config-edit = Edit
+config-last-change = What the last revision changed
+config-no-change = Nothing differs.
+config-history = History
+config-revision = Revision
+config-when = When
+config-who = Who
+config-what = What
+config-trial = on trial
+config-runs = runs
+config-compare = Compare
+config-text = As text
+trial-title = Revision { $number } runs on trial: { $left } left
+trial-explain = { $author } applied it. Unless somebody keeps it, the configuration before it comes back at { $until } by itself, also when this page or the network is lost.
+trial-keep = Keep revision { $count }
+trial-back = Go back now
+revision-title = Revision { $count }
+revision-changes = What going back to revision { $count } would change
+revision-go-back = Go back to revision { $count }, on trial for 60 s
+edit-comment = Comment for the history
+edit-trial = Apply on trial for
+edit-trial-hint = Unless somebody keeps it within that time, the old configuration comes back by itself.
+trial-30 = 30 s
+trial-60 = 60 s
+trial-300 = 5 min
+trial-none = not on trial, for good
+edit-check = Check
+edit-apply = Apply
+edit-changes = What applying it would change
+edit-problems = { $count ->
+    [one] 1 problem
+   *[other] { $count } problems
+ }
+edit-doubts = Good, but hardly meant
+edit-place = Line { $line }, column { $column }
+edit-conflict = { $author } changed the configuration while you edited it; revision { $number } is there now.
+edit-conflict-remedy = Yours is below and was not applied. Apply it again to put it on top: what the other one changed is taken back where yours differs.
+edit-conflict-differences = What applying yours would change in what is there now
+
+## Connections
+menu-connections = Connections
+connections-all = { $count } in the table
+connections-every = All connections
+client = Client
+expires = Expires in
+template = persistence
+synced = synced
+no-connection = No connection is open.
+end-these = End these…
+end-title = End connections
+end-needs-condition = Name a service, a client or a real server first.
+end-count = { $count ->
+    [one] 1 connection matches.
+   *[other] { $count } connections match.
+ }
+end-explain = Clients that ask again are scheduled anew.
+end-do = { $count ->
+    [one] End 1 connection
+   *[other] End { $count } connections
+ }
+
+## Explain and drops
+menu-explain = Explain
+menu-drops = Drops
+explain-about = What the first packet of a flow would meet. Nothing is changed by asking.
+explain-to = To (VIP and port)
+explain-goes = It goes to { $real }
+explain-goes-nowhere = It goes to no real server
+protocol = Protocol
+protocol-tcp = TCP
+protocol-udp = UDP
+protocol-sctp = SCTP
+bad-endpoint = "{ $value }" is no address, or no address with a port.
+bad-families = Client and VIP are of different families.
+drops-about = Packets that were not forwarded since the daemon started, by reason.
+no-drop = No packet was dropped.
+meaning = Meaning
+packets = Packets
+
+## High availability
+menu-ha = High availability
+vrrp-instances = VRRP instances
+vrrp-instance = Instance
+vrrp-master = Master
+vrrp-backup = Backup
+vrrp-fault = Fault
+vrrp-stopped = Stopped
+heard-master = hears { $address }, priority { $priority }
+interface = Interface
+priority = Priority
+no-instance = This director stands alone: when it fails, its services fail.
+no-instance-remedy = A second one needs a [[vrrp]] section on both and a [peer] section; the manual's chapter "Two directors" has both.
+failover = Fail over…
+failover-title = Fail over { $name }
+failover-does = The other director becomes master of { $addresses }.
+failover-synced = It has all connections of this one, so established streams go on.
+failover-not-synced = It does not have all connections of this one: those that it lacks break.
+failover-back = It stays so until somebody fails over there, or this director has the higher priority and may preempt.
+link-title = The other director
+link-up = In step
+link-catching-up = Catching up
+link-not-paired = Not paired
+link-none = None
+link-down = Link down
+link-none-remedy = The configuration names no peer.
+link-peer = Name
+link-address = Address
+link-key = This director's key
+link-lag = Connections it has not confirmed
+link-adopted = Connections taken over from it
+link-clock = Its clock is ahead by
+link-round-trip = Round trip
+change-by = { $author } on { $node }: { $comment }
+conflict-title = The two directors have different configurations
+conflict-explain = Both were changed since they were the same. Neither is applied on the other until somebody chooses.
+conflict-own = Last change here
+conflict-peer = Last change there
+conflict-differences = What taking the other one's would change here
+conflict-keep-own = Keep this director's
+conflict-keep-peer = Keep the other one's
