@@ -409,7 +409,7 @@ impl Connections {
         }
         self.discount(meta.flags);
         // Who retires the slot retires it after its cells are gone.
-        self.wake[slot.0 as usize].store(alarm(now), Release);
+        self.wake_by(slot, now);
         self.changed(slot);
         true
     }
@@ -434,14 +434,13 @@ impl Connections {
         self.wake_by(slot, now.after(timeout));
     }
 
-    /// Makes the sweep look at the slot no later than `at`.
+    /// Makes the sweep look at the slot no later than `at`, unless its entry is gone.
     #[inline]
     pub fn wake_by(&self, slot: Slot, at: Tick) {
         if let Some(wake) = self.wake.get(slot.0 as usize) {
-            let current = wake.load(Relaxed);
-            if current == ASLEEP || at.is_due(Tick(current)) {
-                wake.store(alarm(at), Relaxed);
-            }
+            let is_earlier = |current| current != ASLEEP && at.is_due(Tick(current));
+            let earlier = |current| is_earlier(current).then_some(alarm(at));
+            let _ = wake.fetch_update(Release, Relaxed, earlier);
         }
     }
 }

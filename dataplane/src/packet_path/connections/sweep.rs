@@ -115,11 +115,9 @@ impl Connections {
             // Its user may be another than the chunk's owner, and both may come here.
             self.collect(owned, slot);
         } else if !entry.expires().is_due(now) {
-            wake.store(alarm(entry.expires()), Relaxed);
-            // Whoever removed it meanwhile set an alarm for now, which may be the one replaced here.
-            if entry.meta().flags.has(Flags::DEAD) {
-                self.wake_by(slot, now);
-            }
+            // Whoever removes it meanwhile sets an alarm for now, which must not be replaced here.
+            let later = alarm(entry.expires());
+            let _ = wake.compare_exchange(at, later, Relaxed, Relaxed);
         } else if entry.controls() > 0 {
             self.reset_timer(slot, now, HELD_FOR);
         } else if self.remove(slot, reals, now) {

@@ -279,3 +279,32 @@ fn a_connection_removed_while_it_is_stored_leaves_no_cell_behind() {
         assert_eq!(scene.table.len(), 0);
     });
 }
+
+#[test]
+fn a_slot_is_retired_once_whoever_removes_sweeps_or_wants_to_be_woken() {
+    explore(|| {
+        let scene = Scene::new(1, 2);
+        let mut owned = scene.table.owned(0);
+        scene.table.begin_batch(&owned);
+        let slot = scene.insert(&mut owned, &connection(1, 2, 3, Via::Nat)).unwrap();
+        let late = {
+            let scene = Arc::clone(&scene);
+            thread::spawn(move || {
+                assert!(scene.remove(slot));
+                scene.table.wake_by(slot, moment(1));
+            })
+        };
+        let mut sweeper = Sweeper::default();
+        let mut sweep = |owned: &mut Owned, second: u32| {
+            let now = moment(second * 256);
+            scene.table.sweep(&mut sweeper, owned, &scene.reals, now, |_| {});
+        };
+        // Its alarm goes off, but it has been used since.
+        scene.table.entry(slot).set_timer(moment(1), Ticks::from_secs(600));
+        sweep(&mut owned, 4);
+        late.join().unwrap();
+        sweep(&mut owned, 5);
+        assert_eq!(owned.held(), [slot], "at once, and not when its time would have been up");
+        assert!(scene.table.index.is_empty(), "cells are left over");
+    });
+}
