@@ -151,6 +151,8 @@ mod tests {
             loopback,
             up: true,
             carrier: true,
+            ignored_without_carrier: [false; 2],
+            vrf: None,
         };
         let address = |link, text: &str| Address {
             link,

@@ -52,7 +52,7 @@ fn host(state: &mut State, host: Arc<HostState>, now: Moment, out: &mut Vec<Acti
         state.steer(out);
         refresh_neighbours(state, out);
     }
-    if before.addresses != state.host.addresses || before.routes != state.host.routes {
+    if before.addresses != state.host.addresses || before.routing != state.host.routing {
         state.lead_host(out);
     }
     state.republish_hops(out);
@@ -154,7 +154,8 @@ pub(super) fn refresh_neighbours(state: &State, out: &mut Vec<Action>) {
 /// them too, though its table has no real servers: at a take-over nothing is to wait for an answer.
 fn used_neighbours(state: &State) -> BTreeSet<(u32, IpAddr)> {
     let host = &state.host;
-    let routers = host.routes.iter().filter_map(|route| Some((route.link?, route.via?)));
+    let hops = host.routing.targets.iter().flat_map(|target| target.hops());
+    let routers = hops.filter_map(|hop| Some((hop.link, hop.via?)));
     let wanted = state.running.services.iter().flat_map(|service| &service.reals);
     let wanted = wanted.map(|real| real.address.ip());
     // Sorry servers and the like are only there.

@@ -1,25 +1,20 @@
 //! Netlink messages to the picture's words. The only place that knows the netlink crates' types.
 #![allow(clippy::wildcard_enum_match_arm)] // foreign enums of all that the kernel may ever say
 
-use super::{Address, Link, Neighbour, NeighbourState, Route};
+use super::{Address, Link, Neighbour, NeighbourState};
 use dataplane::io::{receive_queues, vlan_carriers};
 use dataplane::table::Prefix;
 use futures_util::TryStreamExt;
-use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
-use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage};
+use rtnetlink::packet_route::link::{
+    InfoData, InfoVrf, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
+};
 use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState as KernelState,
 };
-use rtnetlink::packet_route::route::{
-    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteType, RouteVia,
-};
 use rtnetlink::{Error, Handle};
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-
-/// `RT_TABLE_DEFAULT`, looked up after the main table.
-const TABLE_DEFAULT: u32 = 253;
+use std::net::IpAddr;
 
 pub(super) async fn links(handle: &Handle) -> Result<BTreeMap<u32, Link>, Error> {
     let mut links = BTreeMap::new();
@@ -36,20 +31,25 @@ pub(super) async fn links(handle: &Handle) -> Result<BTreeMap<u32, Link>, Error>
 
 fn link(message: &LinkMessage) -> Option<Link> {
     let header = &message.header;
-    let (mut name, mut mac, mut mtu, mut controller) = (None, None, 0, None);
+    let (mut name, mut mac, mut mtu, mut controller, mut vrf) = (None, None, 0, None, None);
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(text) => name = Some(text.clone()),
             LinkAttribute::Address(bytes) => mac = bytes.as_slice().try_into().ok(),
             LinkAttribute::Mtu(bytes) => mtu = *bytes,
             LinkAttribute::Controller(index) => controller = Some(*index),
+            LinkAttribute::LinkInfo(infos) => vrf = infos.iter().find_map(vrf_table),
             _ => {}
         }
     }
     let name = name?;
+    let carrier = header.flags.contains(LinkFlags::LowerUp);
     let ethernet = header.link_layer_type == LinkLayerType::Ether;
     Some(Link {
         queues: receive_queues(&name),
+        // Of interest only without a carrier.
+        ignored_without_carrier: if carrier { [false; 2] } else { ignored_without_carrier(&name) },
+        vrf,
         vlans: false,
         generation: 0,
         name,
@@ -58,7 +58,20 @@ fn link(message: &LinkMessage) -> Option<Link> {
         controller: controller.filter(|index| *index != 0),
         loopback: header.flags.contains(LinkFlags::Loopback),
         up: header.flags.contains(LinkFlags::Up),
-        carrier: header.flags.contains(LinkFlags::LowerUp),
+        carrier,
+    })
+}
+
+fn vrf_table(info: &LinkInfo) -> Option<u32> {
+    let LinkInfo::Data(InfoData::Vrf(all)) = info else { return None };
+    all.iter().find_map(|one| if let InfoVrf::TableId(table) = one { Some(*table) } else { None })
+}
+
+/// Whether the kernel skips routes by an interface while it has no carrier: IPv4, IPv6.
+pub(super) fn ignored_without_carrier(name: &str) -> [bool; 2] {
+    ["ipv4", "ipv6"].map(|family| {
+        let path = format!("/proc/sys/net/{family}/conf/{name}/ignore_routes_with_linkdown");
+        std::fs::read_to_string(path).is_ok_and(|text| text.trim() != "0")
     })
 }
 
@@ -84,86 +97,6 @@ fn address(message: &AddressMessage) -> Option<Address> {
     let address = own.or(other)?;
     let prefix = Prefix { address, length: message.header.prefix_len };
     Some(Address { link: message.header.index, prefix })
-}
-
-pub(super) async fn routes(handle: &Handle) -> Result<Vec<Route>, Error> {
-    let mut routes = Vec::new();
-    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-        let mut wanted = RouteMessage::default();
-        wanted.header.address_family = family;
-        let mut messages = handle.route().get(wanted).execute();
-        while let Some(message) = messages.try_next().await? {
-            routes.extend(route(&message));
-        }
-    }
-    Ok(routes)
-}
-
-fn route(message: &RouteMessage) -> Option<Route> {
-    let header = &message.header;
-    let any = match header.address_family {
-        AddressFamily::Inet => IpAddr::from(Ipv4Addr::UNSPECIFIED),
-        AddressFamily::Inet6 => IpAddr::from(Ipv6Addr::UNSPECIFIED),
-        _ => return None,
-    };
-    let prefix = Prefix { address: any, length: header.destination_prefix_length };
-    let mut route = Route { prefix, via: None, link: None, source: None, mtu: 0, metric: 0 };
-    let mut table = u32::from(header.table);
-    for attribute in &message.attributes {
-        table = read_attribute(attribute, &mut route).unwrap_or(table);
-    }
-    if table != u32::from(RouteHeader::RT_TABLE_MAIN) && table != TABLE_DEFAULT {
-        return None;
-    }
-    match header.kind {
-        RouteType::Unicast => Some(route),
-        RouteType::BlackHole | RouteType::Unreachable | RouteType::Prohibit => {
-            Some(Route { via: None, link: None, ..route })
-        }
-        _ => None,
-    }
-}
-
-/// Takes one attribute over; returns the table when it names one.
-fn read_attribute(attribute: &RouteAttribute, route: &mut Route) -> Option<u32> {
-    match attribute {
-        RouteAttribute::Table(number) => return Some(*number),
-        RouteAttribute::Destination(to) => {
-            route.prefix.address = ip(to).unwrap_or(route.prefix.address);
-        }
-        RouteAttribute::Gateway(router) => route.via = ip(router),
-        RouteAttribute::Via(RouteVia::Inet(router)) => route.via = Some((*router).into()),
-        RouteAttribute::Via(RouteVia::Inet6(router)) => route.via = Some((*router).into()),
-        RouteAttribute::Oif(index) => route.link = Some(*index),
-        RouteAttribute::PrefSource(from) => route.source = ip(from),
-        RouteAttribute::Priority(metric) => route.metric = *metric,
-        RouteAttribute::Metrics(metrics) => {
-            route.mtu = metrics.iter().find_map(mtu).unwrap_or(0);
-        }
-        // Of several equal next hops the first is used: a connection must not change its path.
-        RouteAttribute::MultiPath(hops) => {
-            if let Some(hop) = hops.first() {
-                route.link = Some(hop.interface_index);
-                for attribute in &hop.attributes {
-                    read_attribute(attribute, route);
-                }
-            }
-        }
-        _ => {}
-    }
-    None
-}
-
-fn mtu(metric: &RouteMetric) -> Option<u32> {
-    if let RouteMetric::Mtu(bytes) = metric { Some(*bytes) } else { None }
-}
-
-fn ip(address: &RouteAddress) -> Option<IpAddr> {
-    match address {
-        RouteAddress::Inet(ip) => Some((*ip).into()),
-        RouteAddress::Inet6(ip) => Some((*ip).into()),
-        _ => None,
-    }
 }
 
 pub(super) async fn neighbours(

@@ -1,13 +1,13 @@
 //! The host's picture to what packets look up. Pure.
 
 use super::{HostState, Stack};
-use dataplane::table::{Hops, Mac, PortId, PortInfo, Prefix, Route};
+use dataplane::table::{Hops, Mac, Place, PortId, PortInfo, Prefix};
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 /// Compiles the next hops. `ports` are the attached interfaces by index; `heard` are neighbours that
-/// answered the dataplane itself and that the kernel need not know. The routes by which the host
-/// reaches the dataplane through `stack` lead nowhere from here.
+/// answered the dataplane itself and that the kernel need not know. What leaves by an interface that
+/// is not attached goes through `stack`, for the host to route.
 pub fn hops(
     host: &HostState,
     ports: &BTreeMap<u32, PortId>,
@@ -22,19 +22,6 @@ pub fn hops(
             *place = port_info(host, *index);
         }
     }
-    let routes = host
-        .routes
-        .iter()
-        .filter(|route| stack.is_none_or(|stack| route.link != Some(stack.index)))
-        .map(|route| Route {
-            prefix: route.prefix,
-            via: route.via,
-            port: route.link.and_then(|link| ports.get(&link)).copied(),
-            source: route.source,
-            mtu: u16::try_from(route.mtu).unwrap_or(0),
-            metric: route.metric,
-        })
-        .collect();
     let mut neighbours: HashMap<(PortId, IpAddr), Mac> =
         heard.iter().map(|(key, mac)| (*key, *mac)).collect();
     // Where both know, the kernel is right: it notices when a neighbour moves.
@@ -43,9 +30,15 @@ pub fn hops(
             neighbours.insert((*port, *address), neighbour.mac);
         }
     }
-    let local = host.addresses.iter().map(|address| address.prefix.address);
+    let place = |index: u32| match (ports.get(&index), host.links.get(&index)) {
+        (Some(port), _) => Place::Port(*port),
+        (None, Some(link)) if !link.loopback => {
+            Place::Host { mtu: u16::try_from(link.mtu).unwrap_or(u16::MAX) }
+        }
+        (None, Some(_) | None) => Place::Closed,
+    };
     let link = stack.map(Stack::link);
-    Hops::new(infos, routes, neighbours, local, link, generation)
+    Hops::of(infos, &host.routing, place, &neighbours, link, generation)
 }
 
 fn port_info(host: &HostState, index: u32) -> Option<PortInfo> {
@@ -73,8 +66,8 @@ const fn is_link_local(address: &IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::{Address, Link, Neighbour, NeighbourState, Route as HostRoute};
-    use dataplane::table::NoHop;
+    use crate::host::{Address, Link, Neighbour, NeighbourState, Route as HostRoute, Tables};
+    use dataplane::table::{NoHop, Refusal, RouteHop, Target};
 
     const MAC: Mac = [2, 0, 0, 0, 0, 1];
 
@@ -98,19 +91,13 @@ mod tests {
             loopback: false,
             up: true,
             carrier: true,
+            ignored_without_carrier: [false; 2],
+            vrf: None,
         }
     }
 
     fn host() -> HostState {
-        let route = |block: &str, length, via: Option<&str>, link, metric| HostRoute {
-            prefix: prefix(block, length),
-            via: via.map(ip),
-            link,
-            source: None,
-            mtu: 0,
-            metric,
-        };
-        HostState {
+        let mut host = HostState {
             links: [(2, link("eth0", 2)), (3, link("eth1", 3)), (4, link("mgmt", 4))].into(),
             addresses: vec![
                 Address { link: 2, prefix: prefix("fe80::1", 64) },
@@ -118,20 +105,36 @@ mod tests {
                 Address { link: 2, prefix: prefix("192.0.2.1", 24) },
                 Address { link: 3, prefix: prefix("10.0.0.1", 24) },
             ],
-            routes: vec![
-                route("0.0.0.0", 0, Some("192.0.2.254"), Some(2), 100),
-                route("0.0.0.0", 0, Some("10.0.0.254"), Some(3), 200),
-                route("10.0.0.0", 24, None, Some(3), 0),
-                route("192.0.2.0", 24, None, Some(2), 0),
-                route("198.51.100.0", 24, None, Some(4), 0),
-                route("203.0.113.0", 24, None, None, 0),
-            ],
             neighbours: [
                 ((2, ip("192.0.2.254")), Neighbour { mac: MAC, state: NeighbourState::Stale }),
                 ((4, ip("198.51.100.9")), Neighbour { mac: MAC, state: NeighbourState::Fresh }),
             ]
             .into(),
-        }
+            ..HostState::default()
+        };
+        route(&mut host);
+        host
+    }
+
+    /// Gives it its routes, as its addresses are now.
+    fn route(host: &mut HostState) {
+        let to = |block: &str, length, via: Option<&str>, link, metric| {
+            let hops = [RouteHop { via: via.map(ip), link, weight: 1 }].into();
+            let target = Target::Hops { hops, source: None, mtu: 0 };
+            HostRoute { table: 254, prefix: prefix(block, length), metric, target }
+        };
+        let refusing = to("203.0.113.0", 24, None, 0, 0);
+        let mut tables = Tables::default();
+        tables.replace([
+            to("0.0.0.0", 0, Some("192.0.2.254"), 2, 100),
+            to("0.0.0.0", 0, Some("10.0.0.254"), 3, 200),
+            to("10.0.0.0", 24, None, 3, 0),
+            to("192.0.2.0", 24, None, 2, 0),
+            to("198.51.100.0", 24, None, 4, 0),
+            HostRoute { target: Target::Refuse(Refusal::Prohibit), ..refusing },
+        ]);
+        tables.follow(&host.links, &host.addresses);
+        host.routing = tables.snapshot(&host.links);
     }
 
     fn ports() -> BTreeMap<u32, PortId> {
@@ -149,7 +152,7 @@ mod tests {
         let unresolved = NoHop::Unresolved { port: PortId(1), neighbour: ip("10.0.0.8") };
         assert_eq!(hops.resolve(ip("10.0.0.8")), Err(unresolved));
         assert_eq!(hops.resolve(ip("198.51.100.9")), Err(NoHop::NotAttached));
-        assert_eq!(hops.resolve(ip("203.0.113.9")), Err(NoHop::NotAttached), "refusing route");
+        assert_eq!(hops.resolve(ip("203.0.113.9")), Err(NoHop::Refused(Refusal::Prohibit)));
         assert_eq!(hops.generation, 7);
     }
 
@@ -166,6 +169,7 @@ mod tests {
     fn a_vip_that_the_host_holds_as_well_is_no_source() {
         let mut host = host();
         host.addresses.insert(0, Address { link: 3, prefix: prefix("192.0.2.10", 32) });
+        route(&mut host);
         let hops = hops(&host, &ports(), &BTreeMap::new(), None, 1);
         assert_eq!(hops.source_for(&ip("10.0.0.7")), Some(ip("10.0.0.1")));
         assert_eq!(host.source_for(&ip("10.0.0.7")), Some(ip("10.0.0.1")));
@@ -182,14 +186,6 @@ mod tests {
     fn the_host_s_own_addresses_are_reached_by_the_link_to_its_stack() {
         let mut host = host();
         host.links.insert(9, link("viaduct0", 9));
-        host.routes.push(HostRoute {
-            prefix: prefix("203.0.113.10", 32),
-            via: None,
-            link: Some(9),
-            source: None,
-            mtu: 0,
-            metric: 0,
-        });
         let ports = [(2, PortId(1)), (9, PortId(0))].into();
         let stack = Stack { port: PortId(0), index: 9, mac: [2, 0, 0, 0, 1, 9] };
         let hops = hops(&host, &ports, &BTreeMap::new(), Some(&stack), 1);
@@ -197,8 +193,20 @@ mod tests {
         assert_eq!((hop.port, hop.mac()), (PortId(0), stack.mac));
         let source = hops.source_for(&ip("10.0.0.1"));
         assert!(source.is_some_and(|source| stack.link().sources.contains(&source)));
-        let vip = hops.resolve(ip("203.0.113.10"));
-        assert_eq!(vip, Err(NoHop::NotAttached), "no way back into the link");
+    }
+
+    #[test]
+    fn what_leaves_by_an_interface_that_is_no_port_is_routed_by_the_host() {
+        let mut host = host();
+        host.links.insert(9, link("viaduct0", 9));
+        if let Some(mgmt) = host.links.get_mut(&4) {
+            mgmt.mtu = 1420;
+        }
+        let ports = [(2, PortId(1)), (9, PortId(0))].into();
+        let stack = Stack { port: PortId(0), index: 9, mac: [2, 0, 0, 0, 1, 9] };
+        let hops = hops(&host, &ports, &BTreeMap::new(), Some(&stack), 1);
+        let hop = hops.resolve(ip("198.51.100.9")).expect("by the host");
+        assert_eq!((hop.port, hop.mac(), hop.mtu), (PortId(0), stack.mac, 1420));
     }
 
     #[test]

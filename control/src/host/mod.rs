@@ -7,11 +7,15 @@
 mod dump;
 mod hops;
 pub mod probe_routes;
+mod route_messages;
+mod rules;
 pub mod stack;
 mod state;
+mod tables;
 mod watch;
 
 pub use hops::hops;
 pub use stack::Stack;
-pub use state::{Address, HostState, Link, Neighbour, NeighbourState, Route};
+pub use state::{Address, HostState, Link, Neighbour, NeighbourState};
+pub use tables::{Route, Tables};
 pub use watch::{HostError, Watch};

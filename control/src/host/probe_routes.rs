@@ -85,8 +85,8 @@ impl ProbeRoutes {
 
 /// The interface on whose network an address is.
 fn on_link(host: &HostState, address: &IpAddr) -> Option<u32> {
-    let route = host.route_to(address)?;
-    route.link.filter(|_| route.via.is_none())
+    let (hop, _) = host.route_to(address)?;
+    hop.via.is_none().then_some(hop.link)
 }
 
 fn free(present: &BTreeMap<Way, (u32, u32)>) -> u32 {

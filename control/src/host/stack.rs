@@ -65,15 +65,28 @@ pub async fn open(
     tokio::spawn(connection);
     let up = LinkUnspec::new_with_index(device.index).arp(false).up().build();
     handle.link().set(up).execute().await.map_err(io::Error::other)?;
-    for (setting, value) in [("route_localnet", "1"), ("rp_filter", "0")] {
-        let path = format!("/proc/sys/net/ipv4/conf/{NAME}/{setting}");
-        if let Err(error) = std::fs::write(&path, value) {
-            tracing::warn!(%path, %error, "127.0.0.1 may not work as a real server");
-        }
-    }
+    set_up();
     let (wanted, changes) = watch::channel(Routes::new());
     tokio::spawn(keep(handle, device.index, changes, stop));
     Ok((Stack { port, index: device.index, mac: device.mac }, ports, wanted))
+}
+
+/// Lets the host take what the dataplane gives it: for its own processes, and to send on by
+/// interfaces that are not attached. A VIP that is the host's own as well may be the source.
+fn set_up() {
+    let settings = [
+        ("ipv4", "route_localnet", "1"),
+        ("ipv4", "rp_filter", "0"),
+        ("ipv4", "forwarding", "1"),
+        ("ipv4", "accept_local", "1"),
+        ("ipv6", "accept_ra", "0"),
+    ];
+    for (family, setting, value) in settings {
+        let path = format!("/proc/sys/net/{family}/conf/{NAME}/{setting}");
+        if let Err(error) = std::fs::write(&path, value) {
+            tracing::warn!(%path, %error, "some of what is for the host may be lost");
+        }
+    }
 }
 
 /// Keeps the routes as they are wanted. One that the kernel refuses is tried again at the next

@@ -1,8 +1,9 @@
 //! The picture of the host.
 
-use dataplane::table::{Mac, Prefix, route_rank, source_among};
-use std::collections::BTreeMap;
+use dataplane::table::{Flow, Mac, Prefix, RouteHop, Routing, Target, source_among};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// All that is known of the host.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -11,8 +12,10 @@ pub struct HostState {
     pub links: BTreeMap<u32, Link>,
     /// In the kernel's order: an interface's first address of a family is its preferred one.
     pub addresses: Vec<Address>,
-    /// Of the main table.
-    pub routes: Vec<Route>,
+    /// Tables and rules.
+    pub routing: Arc<Routing>,
+    /// Where this daemon's own routes lead, as the kernel has them.
+    pub led: Arc<BTreeSet<IpAddr>>,
     /// By interface index and address.
     pub neighbours: BTreeMap<(u32, IpAddr), Neighbour>,
 }
@@ -41,6 +44,18 @@ pub struct Link {
     pub up: bool,
     /// Whether the other end is there.
     pub carrier: bool,
+    /// Whether the kernel skips routes by it while it has no carrier: IPv4, IPv6
+    /// (`ignore_routes_with_linkdown`).
+    pub ignored_without_carrier: [bool; 2],
+    /// The table of the VRF that it is.
+    pub vrf: Option<u32>,
+}
+
+impl Link {
+    /// Whether the kernel takes no route by it: IPv4, IPv6.
+    pub fn dead(&self) -> [bool; 2] {
+        self.ignored_without_carrier.map(|ignored| !self.up || (ignored && !self.carrier))
+    }
 }
 
 /// One address of the host.
@@ -50,23 +65,6 @@ pub struct Address {
     pub link: u32,
     /// The address with the length of its subnet.
     pub prefix: Prefix,
-}
-
-/// One route of the host's main table.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Route {
-    /// Destinations that the route covers.
-    pub prefix: Prefix,
-    /// Next router; `None` when destinations are on the link.
-    pub via: Option<IpAddr>,
-    /// Interface index; `None` for a route that refuses or swallows.
-    pub link: Option<u32>,
-    /// Source address that the host would use.
-    pub source: Option<IpAddr>,
-    /// Largest IP packet in bytes; 0 for the interface's.
-    pub mtu: u32,
-    /// Lower wins.
-    pub metric: u32,
 }
 
 /// One neighbour.
@@ -93,34 +91,40 @@ impl HostState {
         self.links.iter().find(|(_, link)| link.name == name).map(|(index, _)| *index)
     }
 
-    /// The route that the host would take.
-    pub(crate) fn route_to(&self, destination: &IpAddr) -> Option<&Route> {
-        let fitting = self.routes.iter().filter(|route| route.prefix.contains(destination));
-        fitting.min_by_key(|route| route_rank(&route.prefix, route.metric))
+    /// The way that the host would take, and the source address that its route names.
+    pub(crate) fn route_to(&self, destination: &IpAddr) -> Option<(RouteHop, Option<IpAddr>)> {
+        let Target::Hops { hops, source, .. } = self.routing.target(&Flow::from(*destination))
+        else {
+            return None;
+        };
+        Some((*hops.first()?, *source))
     }
 
     /// Interface and neighbour by which the host would send to `destination`.
     pub fn neighbour_for(&self, destination: &IpAddr) -> Option<(u32, IpAddr)> {
-        let route = self.route_to(destination)?;
-        Some((route.link?, route.via.unwrap_or(*destination)))
+        let (hop, _) = self.route_to(destination)?;
+        Some((hop.link, hop.via.unwrap_or(*destination)))
     }
 
     /// The address that the host would send from towards `destination`: the route's own choice, or
     /// the first address of the interface, those of its subnet before others.
     pub fn source_for(&self, destination: &IpAddr) -> Option<IpAddr> {
-        let route = self.route_to(destination)?;
-        let next = route.via.unwrap_or(*destination);
-        let own = self.addresses.iter().filter(|address| route.link == Some(address.link));
-        route
-            .source
-            .or_else(|| source_among(own.map(|address| &address.prefix), destination, &next))
+        let (hop, source) = self.route_to(destination)?;
+        let next = hop.via.unwrap_or(*destination);
+        let own = self.addresses.iter().filter(|address| hop.link == address.link);
+        source.or_else(|| source_among(own.map(|address| &address.prefix), destination, &next))
     }
 
-    /// Every Ethernet interface that is no part of another one, by name.
+    /// Every Ethernet interface that is no part of another one, by name. Those of a VRF stand for
+    /// themselves; the VRF carries no frames.
     pub fn ethernet(&self) -> impl Iterator<Item = (u32, &Link)> {
         self.links
             .iter()
-            .filter(|(_, link)| link.mac.is_some() && !link.loopback && link.controller.is_none())
+            .filter(|(_, link)| link.mac.is_some() && !link.loopback && link.vrf.is_none())
+            .filter(|(_, link)| {
+                let of = link.controller.and_then(|index| self.links.get(&index));
+                link.controller.is_none() || of.is_some_and(|of| of.vrf.is_some())
+            })
             .map(|(index, link)| (*index, link))
     }
 }

@@ -1,17 +1,19 @@
 //! The task that keeps the picture up to date.
 
-use super::{HostState, dump};
+use super::{HostState, Link, Tables, dump, route_messages};
 use dataplane::io::receive_queues;
 use futures_util::StreamExt;
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
+use rtnetlink::packet_route::link::LinkFlags;
 use rtnetlink::packet_route::neighbour::{NeighbourFlags, NeighbourState};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::{Handle, MulticastGroup, new_multicast_connection};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// How long further notifications are waited for before the picture is taken again.
@@ -20,6 +22,9 @@ const SETTLE: Duration = Duration::from_millis(5);
 /// Even without a notification the whole picture is taken again after this.
 const REFRESH: Duration = Duration::from_secs(60);
 
+/// Asking for all routes takes at most this part of the time.
+const SHARE: u32 = 50;
+
 /// How often the numbers of queues are asked for.
 const QUEUES: Duration = Duration::from_secs(3);
 
@@ -27,13 +32,15 @@ const QUEUES: Duration = Duration::from_secs(3);
 /// again.
 const WANTED: usize = 256;
 
-const GROUPS: [MulticastGroup; 6] = [
+const GROUPS: [MulticastGroup; 8] = [
     MulticastGroup::Link,
     MulticastGroup::Neigh,
     MulticastGroup::Ipv4Ifaddr,
     MulticastGroup::Ipv6Ifaddr,
     MulticastGroup::Ipv4Route,
     MulticastGroup::Ipv6Route,
+    MulticastGroup::Ipv4Rule,
+    MulticastGroup::Ipv6Rule,
 ];
 
 /// Why the host cannot be watched.
@@ -58,7 +65,10 @@ struct Stale {
     removed: BTreeSet<u32>,
     addresses: bool,
     routes: bool,
+    rules: bool,
     neighbours: bool,
+    /// Single routes came or went, and are in the tables already.
+    told: bool,
 }
 
 impl Stale {
@@ -70,8 +80,22 @@ impl Stale {
     }
 
     fn mark_all(&mut self) {
-        (self.links, self.addresses, self.routes, self.neighbours) = (true, true, true, true);
+        (self.links, self.addresses, self.neighbours) = (true, true, true);
+        (self.routes, self.rules) = (true, true);
     }
+
+    const fn any(&self) -> bool {
+        let Self { links, addresses, routes, rules, neighbours, told, .. } = self;
+        *links || *addresses || *routes || *rules || *neighbours || *told
+    }
+}
+
+/// What the picture is made from, and what it cost.
+#[derive(Default)]
+struct Source {
+    tables: Tables,
+    /// When all routes may be asked for again without need.
+    routes_due: Option<Instant>,
 }
 
 /// A picture of the host that stays up to date.
@@ -92,11 +116,11 @@ impl Watch {
     ) -> Result<(Self, tokio::task::JoinHandle<Result<(), HostError>>), HostError> {
         let (connection, handle, messages) = new_multicast_connection(&GROUPS)?;
         tokio::spawn(connection);
-        let mut first = HostState::default();
-        take(&handle, &Stale::all(), &mut first).await?;
+        let (mut first, mut source) = (HostState::default(), Source::default());
+        take(&handle, &Stale::all(), &mut first, &mut source).await?;
         let (publish, state) = watch::channel(Arc::new(first));
         let (wanted, asked) = mpsc::channel(WANTED);
-        let task = tokio::spawn(keep(handle, messages, publish, asked, stop));
+        let task = tokio::spawn(keep((handle, source), messages, publish, asked, stop));
         Ok((Self { state, wanted }, task))
     }
 
@@ -108,7 +132,7 @@ impl Watch {
         let (connection, handle, _) = rtnetlink::new_connection()?;
         tokio::spawn(connection);
         let mut state = HostState::default();
-        take(&handle, &Stale::all(), &mut state).await?;
+        take(&handle, &Stale::all(), &mut state, &mut Source::default()).await?;
         Ok(state)
     }
 
@@ -136,7 +160,7 @@ impl Watch {
 type Messages = futures_util::stream::BoxStream<'static, NetlinkMessage<RouteNetlinkMessage>>;
 
 async fn keep(
-    handle: Handle,
+    (handle, mut source): (Handle, Source),
     messages: impl futures_util::Stream<
         Item = (NetlinkMessage<RouteNetlinkMessage>, rtnetlink::sys::SocketAddr),
     > + Send
@@ -154,14 +178,17 @@ async fn keep(
         let mut stale = Stale::default();
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
-            message = messages.next() => mark(&message.ok_or(HostError::Ended)?, &mut stale),
-            _ = refresh.tick() => stale = Stale::all(),
-            _ = queues.tick() => stale.links = other_queues(&publish.borrow()),
+            message = messages.next() => {
+                mark(&message.ok_or(HostError::Ended)?, &mut stale, &publish.borrow().links, &mut source.tables);
+            }
+            _ = refresh.tick() => stale = source.refreshed(),
+            _ = queues.tick() => stale.links = changed_unsaid(&publish.borrow()),
             Some((link, address)) = asked.recv() => ask(&handle, link, address).await,
         }
-        if gather(&mut messages, &mut stale).await? {
+        let links = publish.borrow().links.clone();
+        if gather(&mut messages, &mut stale, &links, &mut source.tables).await? {
             let mut next = HostState::clone(&publish.borrow());
-            take(&handle, &stale, &mut next).await?;
+            take(&handle, &stale, &mut next, &mut source).await?;
             number(&mut next, &publish.borrow(), &stale.removed, &mut generation);
             publish.send_if_modified(|state| {
                 let differs = **state != next;
@@ -174,32 +201,55 @@ async fn keep(
     }
 }
 
-/// Whether an interface has another number of queues than it had, of which the kernel tells nobody.
-fn other_queues(state: &HostState) -> bool {
-    state.links.values().any(|link| receive_queues(&link.name) != link.queues)
+/// Whether an interface has another number of queues than it had, or other settings, of which the
+/// kernel tells nobody.
+fn changed_unsaid(state: &HostState) -> bool {
+    state.links.values().any(|link| {
+        let carrier = link.carrier
+            || link.ignored_without_carrier == dump::ignored_without_carrier(&link.name);
+        receive_queues(&link.name) != link.queues || !carrier
+    })
+}
+
+impl Source {
+    /// What is asked for though nothing was told. A large table is asked for less often: the more the
+    /// longer it takes.
+    fn refreshed(&self) -> Stale {
+        let routes = self.routes_due.is_none_or(|due| due <= Instant::now());
+        Stale { routes, ..Stale::all() }
+    }
 }
 
 /// Waits a moment for what comes along with the first notification. Whether anything is stale.
-async fn gather(messages: &mut Messages, stale: &mut Stale) -> Result<bool, HostError> {
-    let any = |stale: &Stale| stale.links || stale.addresses || stale.routes || stale.neighbours;
-    if !any(stale) {
+async fn gather(
+    messages: &mut Messages,
+    stale: &mut Stale,
+    links: &BTreeMap<u32, Link>,
+    tables: &mut Tables,
+) -> Result<bool, HostError> {
+    if !stale.any() {
         return Ok(false);
     }
     let settled = tokio::time::sleep(SETTLE);
     tokio::pin!(settled);
     loop {
         tokio::select! {
-            () = &mut settled => return Ok(any(stale)),
-            message = messages.next() => mark(&message.ok_or(HostError::Ended)?, stale),
+            () = &mut settled => return Ok(stale.any()),
+            message = messages.next() => mark(&message.ok_or(HostError::Ended)?, stale, links, tables),
         }
     }
 }
 
-fn mark(message: &NetlinkMessage<RouteNetlinkMessage>, stale: &mut Stale) {
+fn mark(
+    message: &NetlinkMessage<RouteNetlinkMessage>,
+    stale: &mut Stale,
+    links: &BTreeMap<u32, Link>,
+    tables: &mut Tables,
+) {
     #[allow(clippy::wildcard_enum_match_arm)] // foreign enums; what is not known makes all stale
     match &message.payload {
         NetlinkPayload::InnerMessage(inner) => match inner {
-            // A link that comes or goes brings or takes its addresses and routes.
+            // A link that goes takes its addresses and routes with it.
             RouteNetlinkMessage::DelLink(link) => {
                 // Bridges tell in this way, too, that one of their ports has left.
                 if link.header.interface_family == AddressFamily::Unspec {
@@ -207,15 +257,31 @@ fn mark(message: &NetlinkMessage<RouteNetlinkMessage>, stale: &mut Stale) {
                 }
                 stale.mark_all();
             }
-            RouteNetlinkMessage::NewLink(_) => {
-                stale.mark_all();
+            // The kernel does not say which routes go when a link is switched off, nor which of
+            // IPv4 an address takes with it.
+            RouteNetlinkMessage::NewLink(link) => {
+                let known = links.get(&link.header.index);
+                let up = link.header.flags.contains(LinkFlags::Up);
+                stale.links = true;
+                if known.is_none_or(|known| known.up != up) {
+                    stale.mark_all();
+                }
             }
-            RouteNetlinkMessage::NewAddress(_) | RouteNetlinkMessage::DelAddress(_) => {
+            RouteNetlinkMessage::NewAddress(_) => stale.addresses = true,
+            RouteNetlinkMessage::DelAddress(_) => {
                 stale.addresses = true;
                 stale.routes = true;
             }
-            RouteNetlinkMessage::NewRoute(_) | RouteNetlinkMessage::DelRoute(_) => {
-                stale.routes = true;
+            RouteNetlinkMessage::NewRoute(route) => {
+                route_messages::added(route, message.header.flags, tables);
+                stale.told = true;
+            }
+            RouteNetlinkMessage::DelRoute(route) => {
+                route_messages::removed(route, tables);
+                stale.told = true;
+            }
+            RouteNetlinkMessage::NewRule(_) | RouteNetlinkMessage::DelRule(_) => {
+                stale.rules = true;
             }
             RouteNetlinkMessage::NewNeighbour(_) | RouteNetlinkMessage::DelNeighbour(_) => {
                 stale.neighbours = true;
@@ -241,7 +307,12 @@ fn number(next: &mut HostState, before: &HostState, removed: &BTreeSet<u32>, las
     }
 }
 
-async fn take(handle: &Handle, stale: &Stale, state: &mut HostState) -> Result<(), HostError> {
+async fn take(
+    handle: &Handle,
+    stale: &Stale,
+    state: &mut HostState,
+    source: &mut Source,
+) -> Result<(), HostError> {
     if stale.links {
         state.links = dump::links(handle).await?;
     }
@@ -249,11 +320,21 @@ async fn take(handle: &Handle, stale: &Stale, state: &mut HostState) -> Result<(
         state.addresses = dump::addresses(handle).await?;
     }
     if stale.routes {
-        state.routes = dump::routes(handle).await?;
+        let start = Instant::now();
+        route_messages::routes(handle, &mut source.tables).await?;
+        source.routes_due = Some(Instant::now() + start.elapsed() * SHARE);
+    }
+    if stale.rules {
+        route_messages::rules(handle, &mut source.tables).await?;
     }
     if stale.neighbours {
         state.neighbours = dump::neighbours(handle).await?;
     }
+    if stale.links || stale.addresses {
+        source.tables.follow(&state.links, &state.addresses);
+    }
+    state.routing = source.tables.snapshot(&state.links);
+    state.led = source.tables.led();
     Ok(())
 }
 

@@ -244,6 +244,8 @@ mod tests {
             loopback: name == "lo",
             up: true,
             carrier: true,
+            ignored_without_carrier: [false; 2],
+            vrf: None,
         };
         let links = links.iter().map(|(index, name)| (*index, link(name))).collect();
         HostState { links, ..HostState::default() }

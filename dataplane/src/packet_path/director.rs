@@ -167,7 +167,7 @@ impl Director {
     }
 
     fn resolve_reals(&self, hops: Hops, table: &ServiceTable) {
-        let reals = table.reals().map(|(_, real)| (real.id, &real.address));
+        let reals = table.reals().map(|(_, real)| real);
         let old = self.hops.swap(Arc::new(hops.with_reals(reals)));
         self.retire(Some(old));
     }

@@ -6,7 +6,7 @@ use super::forward::tunnel;
 use super::persistence::{keeps_clients, template_key};
 use super::schedule::Flow;
 use super::{Address, PacketPath, View, states};
-use crate::table::{Method, NoHop, Protocol, Real, Service, ServiceKey};
+use crate::table::{Method, NoHop, Protocol, Real, Refusal, Service, ServiceKey};
 use crate::wire::transport::{sctp, tcp};
 use serde::Serialize;
 use std::net::{IpAddr, SocketAddr};
@@ -236,7 +236,7 @@ impl Explanation {
         let target = SocketAddr::new(real.address, port);
         self.real = Some(target);
         self.say("method", self.method(view, question, real, target));
-        match view.hops.resolve(real.address) {
+        match view.hops.to_real(real) {
             Ok(hop) => {
                 let name = view.hops.port(hop.port).map_or("?", |port| port.name.as_str());
                 let path = view.director.reals().path_limit(real.id, hop.mtu);
@@ -249,6 +249,14 @@ impl Explanation {
                 self.outcome(format!("sent to {target} by {name}"))
             }
             Err(NoHop::NoRoute) => self.outcome(format!("dropped: no route to {}", real.address)),
+            Err(NoHop::Refused(refusal)) => {
+                let how = match refusal {
+                    Refusal::Blackhole => "blackhole",
+                    Refusal::Unreachable => "unreachable",
+                    Refusal::Prohibit => "prohibit",
+                };
+                self.outcome(format!("dropped: a {how} route leads to {}", real.address))
+            }
             Err(NoHop::NotAttached) => self.outcome(format!(
                 "dropped: {} is behind an interface that is not attached",
                 real.address

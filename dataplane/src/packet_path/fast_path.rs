@@ -414,7 +414,7 @@ impl PacketPath {
         sight: &Sight,
         near: &mut Near<'a>,
     ) -> Option<PortId> {
-        let connections = view.director.connections();
+        let (connections, input) = (view.director.connections(), frame.ingress);
         let entry = sight.entry::<V6, PROTOCOL>(connections, Direction::Reply)?;
         let (bytes, offload) = frame.with_offload(l4::<V6>() + least::<PROTOCOL>())?;
         let packet = sight.packet::<V6, PROTOCOL>(bytes);
@@ -430,7 +430,7 @@ impl PacketPath {
         if !mere {
             return None;
         }
-        self.fast_send_to_client::<VIA>(view, (bytes, offload), packet, (entry, near))
+        self.fast_send_to_client::<VIA>(view, (bytes, offload, input), packet, (entry, near))
     }
 
     /// Sends an ordinary packet of a known connection to its client.
@@ -438,13 +438,14 @@ impl PacketPath {
     fn fast_send_to_client<'a, const VIA: u8>(
         &mut self,
         view: &View<'a>,
-        (bytes, offload): (&mut [u8], &Offload),
+        (bytes, offload, input): (&mut [u8], &Offload, PortId),
         mut packet: Packet,
         (entry, near): (&Entry, &mut Near<'a>),
     ) -> Option<PortId> {
         let [client_port, virtual_port, ..] = entry.ports();
         let client = if VIA == FULL_NAT { entry.client() } else { packet.destination };
-        let hop = view.hops.known(client, near)?;
+        let virtual_address = entry.virtual_address_in(packet.is_v4());
+        let hop = view.hops.known(client, (virtual_address, input), near)?;
         let timeout = timeout(view, packet.protocol);
         if !passes(bytes, &packet, offload, hop.mtu) || !entry.renew(view.now, timeout, 0) {
             return None;
@@ -453,7 +454,7 @@ impl PacketPath {
         if packet.protocol == ip::UDP {
             assure(*view, entry);
         }
-        let source = Some((entry.virtual_address_in(packet.is_v4()), virtual_port));
+        let source = Some((virtual_address, virtual_port));
         let mut new = Rewrite { source, destination: None, hops: 1 };
         if VIA == FULL_NAT {
             new.destination = Some((client, client_port));

@@ -190,7 +190,10 @@ impl PacketPath {
     ) -> Result<Verdict, DropReason> {
         let (_, real) = view.table.real(trail.real).ok_or(DropReason::RealServerRemoved)?;
         let hop = match trail.client {
-            Some((client, peer)) => self.hop_to_client(view, peer, client, frame)?,
+            Some((client, peer)) => {
+                let from = trail.source.unwrap_or(packet.source);
+                self.hop_to_client(view, peer, (client, from), frame)?
+            }
             None => self.hop_to_real(view, real, frame)?,
         };
         let Some(hop) = hop else { return Ok(Verdict::Consumed) };

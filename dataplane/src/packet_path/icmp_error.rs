@@ -149,7 +149,9 @@ impl PacketPath {
         if !meta.via.rewrites_replies() {
             return Ok(Verdict::Host);
         }
-        let Some(hop) = self.hop_to_client(view, meta.peer, entry.client(), frame)? else {
+        let Some(hop) =
+            self.hop_to_client(view, meta.peer, (entry.client(), entry.virtual_address()), frame)?
+        else {
             return Ok(Verdict::Consumed);
         };
         self.counters.count_out(entry.real(), packet.ip_length());
@@ -326,7 +328,8 @@ impl PacketPath {
         {
             return;
         }
-        let Ok(hop) = view.hops.resolve(inner.source) else { return };
+        let flow = view.hops.flow(inner.source, inner.destination, frame.ingress);
+        let Ok(hop) = view.hops.resolve(flow) else { return };
         let (protocol, error) = if is_v4 {
             let needed = icmp::v4::FRAGMENTATION_NEEDED;
             (ip::ICMP, (icmp::v4::UNREACHABLE, needed, u32::from(mtu)))

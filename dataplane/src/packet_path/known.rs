@@ -192,7 +192,12 @@ impl PacketPath {
             self.track(view, slot, packet, false);
             return Ok(Verdict::Host);
         }
-        let hop = match self.hop_to_client(view, meta.peer, entry.client(), frame)? {
+        let hop = match self.hop_to_client(
+            view,
+            meta.peer,
+            (entry.client(), entry.virtual_address()),
+            frame,
+        )? {
             Some(hop) => hop,
             None => return Ok(Verdict::Consumed),
         };

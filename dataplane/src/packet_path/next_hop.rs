@@ -8,7 +8,7 @@ use super::answer;
 use super::outbox::OwnFrame;
 use super::{Address, DropReason, Frame, PacketPath, Verdict, View};
 use crate::packet_path::Notice;
-use crate::table::{Hop, NoHop, PortId, Real};
+use crate::table::{Hop, NoHop, PortId, Real, Refusal};
 use crate::tick::{PER_SECOND, Tick, Ticks};
 use std::net::IpAddr;
 
@@ -48,7 +48,7 @@ impl PacketPath {
     ) -> Result<Option<Hop>, DropReason> {
         match view.hops.for_real(real.id) {
             Some(hop) => Ok(Some(*hop)),
-            None => match view.hops.resolve(real.address) {
+            None => match view.hops.to_real(real) {
                 Ok(hop) => Ok(Some(hop)),
                 Err(missing) => self.without_hop(view, missing, frame),
             },
@@ -61,7 +61,7 @@ impl PacketPath {
         &mut self,
         view: View<'_>,
         peer: u16,
-        client: Address,
+        (client, virtual_address): (Address, Address),
         frame: &Frame<'_>,
     ) -> Result<Option<Hop>, DropReason> {
         if peer != 0
@@ -70,7 +70,7 @@ impl PacketPath {
         {
             return Ok(Some(Hop::new(port, mac, info.mac, info.mtu)));
         }
-        match view.hops.resolve(client) {
+        match view.hops.resolve(view.hops.flow(client, virtual_address, frame.ingress)) {
             Ok(hop) => Ok(Some(hop)),
             Err(missing) => self.without_hop(view, missing, frame),
         }
@@ -85,6 +85,9 @@ impl PacketPath {
         match missing {
             NoHop::NoRoute => Err(DropReason::NoRoute),
             NoHop::NotAttached => Err(DropReason::PortNotAttached),
+            NoHop::Refused(Refusal::Blackhole) => Err(DropReason::RouteBlackhole),
+            NoHop::Refused(Refusal::Unreachable) => Err(DropReason::RouteUnreachable),
+            NoHop::Refused(Refusal::Prohibit) => Err(DropReason::RouteProhibits),
             NoHop::Unresolved { port, neighbour } => {
                 self.ask(view, port, neighbour);
                 if self.waiting.frames.len() >= MOST_WAITING {

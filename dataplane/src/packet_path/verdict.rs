@@ -67,6 +67,12 @@ drop_reasons! {
     NoSourceAddress = "no_source_address",
     /// No route leads to the next hop.
     NoRoute = "no_route",
+    /// A blackhole route or rule of the host swallows packets for there.
+    RouteBlackhole = "route_blackhole",
+    /// An unreachable route or rule of the host refuses packets for there.
+    RouteUnreachable = "route_unreachable",
+    /// A prohibit route or rule of the host refuses packets for there.
+    RouteProhibits = "route_prohibits",
     /// The next hop's interface is not attached to the dataplane.
     PortNotAttached = "port_not_attached",
     /// The next hop does not answer neighbour resolution.

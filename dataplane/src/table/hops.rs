@@ -1,7 +1,11 @@
 //! Where a packet goes next: the host's interfaces, routes and neighbours, as control last saw them.
 
-use super::ranges::{Ranges, Span};
-use super::{Address, Mac, PortId, Prefix, RealId};
+use super::ranges::Span;
+use super::ways::{Group, Next, Place, Resolver, Way};
+use super::{
+    Address, Flow, Mac, Method, PortId, Prefix, Ranges, Real, RealId, Refusal, RouteHop, Routing,
+    Target,
+};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -95,6 +99,8 @@ pub enum NoHop {
     NoRoute,
     /// The route leaves by an interface that the dataplane is not attached to, or by loopback.
     NotAttached,
+    /// A route or a rule refuses.
+    Refused(Refusal),
     /// The neighbour's Ethernet address is not known yet; it has to be asked for.
     Unresolved {
         /// Port that the neighbour is on.
@@ -102,12 +108,6 @@ pub enum NoHop {
         /// Whom to ask for.
         neighbour: IpAddr,
     },
-}
-
-/// Of several routes to one destination the host takes the one of lowest rank: the longest prefix,
-/// then the lowest metric.
-pub fn route_rank(prefix: &Prefix, metric: u32) -> impl Ord + use<> {
-    (std::cmp::Reverse(prefix.length), metric)
 }
 
 /// Which of an interface's own addresses a host sends from, when the route does not say: of the
@@ -124,49 +124,26 @@ pub fn source_among<'a>(
         .map(|own| own.address)
 }
 
-/// What routes lead to: many routes share one way.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Way {
-    via: Option<IpAddr>,
-    port: Option<PortId>,
-    source: Option<IpAddr>,
-    next: Next,
-}
-
-/// The next hop of a way, as far as it is the same for all destinations.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Next {
-    /// All go to one neighbour.
-    Hop(Hop),
-    /// Each destination is a neighbour itself.
-    OnLink {
-        port: PortId,
-        mac: Mac,
-        mtu: u16,
-    },
-    Missing(NoHop),
-}
-
 /// The last next hop that was found, and the destinations that share it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Near<'a>(Option<(Span, &'a Hop)>);
 
-/// The numbers in [`Hops::ranges`] that stand for no route; those of routes follow.
-const NO_ROUTE: u32 = 0;
-const LOCAL: u32 = 1;
-
 /// The host's interfaces, routes and neighbours. Immutable; published whole.
 ///
 /// Routes are resolved down to Ethernet when this is built, so that finding the next hop of a packet
-/// is one search in [`Ranges`], and one more in the neighbours if its destination is on a link.
+/// is one search in [`Ranges`], and one more in the neighbours if its destination is on a link. Where
+/// the host has rules beyond the usual ones, they are gone through first.
 #[derive(Clone, Debug, Default)]
 pub struct Hops {
     ports: Vec<Option<PortInfo>>,
-    /// Indexes `ways`.
-    ranges: Arc<Ranges>,
+    /// Its numbers index `ways`.
+    routing: Routing,
     ways: Arc<[Way]>,
+    groups: Arc<[Group]>,
     /// Of destinations on a link.
     on_link: Arc<HashMap<Address, Hop, foldhash::fast::RandomState>>,
+    /// Of neighbours that the main table does not lead to, or not by their link.
+    beside: Arc<HashMap<(PortId, Address), Hop, foldhash::fast::RandomState>>,
     reals: Vec<Option<Hop>>,
     /// Where tunnels to real servers start.
     sources: Vec<Option<IpAddr>>,
@@ -176,8 +153,8 @@ pub struct Hops {
 }
 
 impl Hops {
-    /// Builds the snapshot. `ports` is indexed by [`PortId`]; `local` are the host's own addresses,
-    /// which `host` leads to; without it nothing does.
+    /// Builds the snapshot of a host with one table of routes. `ports` is indexed by [`PortId`];
+    /// `local` are the host's own addresses, which `host` leads to; without it nothing does.
     pub fn new(
         ports: Vec<Option<PortInfo>>,
         mut routes: Vec<Route>,
@@ -186,26 +163,63 @@ impl Hops {
         host: Option<HostLink>,
         generation: u64,
     ) -> Self {
-        let mut hops = Self { ports, host, generation, ..Self::default() };
         // Of routes with the same prefix the one of lowest metric comes first and counts.
         routes.sort_by_key(|route| route.metric);
-        let mut ways = vec![Way::closed(NoHop::NoRoute), hops.to_host()];
-        let mut numbers: HashMap<_, u32> = HashMap::new();
-        let local = local.into_iter().map(|address| (Prefix::host(address), LOCAL));
+        let mut targets = Target::FIXED.to_vec();
+        let local = local.into_iter().map(|address| (Prefix::host(address), Routing::LOCAL));
         let mut entries: Vec<(Prefix, u32)> = local.collect();
         for route in routes {
-            let Route { via, port, source, mtu, .. } = route;
-            let number = *numbers.entry((via, port, source, mtu)).or_insert_with(|| {
-                let next = hops.next_of(&route, &neighbours).unwrap_or_else(Next::Missing);
-                ways.push(Way { via, port, source, next });
-                ways.len() as u32 - 1
-            });
-            entries.push((route.prefix, number));
+            let link = route.port.map_or(u32::MAX, |port| u32::from(port.0));
+            let hops = [RouteHop { via: route.via, link, weight: 1 }].into();
+            let target = Target::Hops { hops, source: route.source, mtu: route.mtu };
+            let known = targets.iter().position(|known| *known == target);
+            let number = known.unwrap_or(targets.len());
+            if known.is_none() {
+                targets.push(target);
+            }
+            entries.push((route.prefix, number as u32));
         }
-        hops.ranges = Arc::new(Ranges::new(entries));
-        hops.ways = ways.into();
-        let on_link = neighbours.iter().filter_map(|(key, mac)| hops.on_link_hop(key, *mac));
-        hops.on_link = Arc::new(on_link.collect());
+        let tables = vec![Arc::new(Ranges::new(entries))];
+        let routing = Routing { tables, targets: targets.into(), ..Routing::default() };
+        let place =
+            |link| u16::try_from(link).map_or(Place::Closed, |port| Place::Port(PortId(port)));
+        Self::of(ports, &routing, place, &neighbours, host, generation)
+    }
+
+    /// Builds the snapshot of a host. `place` says where the interface of an index leads to.
+    pub fn of(
+        ports: Vec<Option<PortInfo>>,
+        routing: &Routing,
+        place: impl Fn(u32) -> Place,
+        neighbours: &HashMap<(PortId, IpAddr), Mac>,
+        host: Option<HostLink>,
+        generation: u64,
+    ) -> Self {
+        let mut hops =
+            Self { ports, host, generation, routing: routing.clone(), ..Self::default() };
+        let (to_host, mut groups) = (hops.to_host(), Vec::new());
+        let resolver = Resolver {
+            ports: &hops.ports,
+            place,
+            neighbour: |port, address| neighbours.get(&(port, address)).copied(),
+            host: &to_host,
+        };
+        hops.ways = routing.targets.iter().map(|to| resolver.way(to, &mut groups)).collect();
+        hops.groups = groups.into();
+        let known = |((port, address), mac): (&(PortId, IpAddr), &Mac)| {
+            let info = hops.port(*port)?;
+            let on_link = match hops.way(address).map(|way| way.next) {
+                Some(Next::OnLink { port: on, mtu, .. }) => (on == *port).then_some(mtu),
+                Some(Next::Hop(_) | Next::Group(_) | Next::Missing(_)) | None => None,
+            };
+            let hop = Hop::new(*port, *mac, info.mac, on_link.unwrap_or(info.mtu));
+            Some((on_link.is_some(), (*address).into(), hop))
+        };
+        let all: Vec<(bool, Address, Hop)> = neighbours.iter().filter_map(known).collect();
+        let of = |wanted: bool| all.iter().filter(move |(on_link, ..)| *on_link == wanted);
+        let on_link = of(true).map(|(_, address, hop)| (*address, *hop)).collect();
+        let beside = of(false).map(|(_, address, hop)| ((hop.port, *address), *hop)).collect();
+        (hops.on_link, hops.beside) = (Arc::new(on_link), Arc::new(beside));
         hops
     }
 
@@ -214,18 +228,19 @@ impl Hops {
         self.host.as_ref()
     }
 
-    /// Resolves next hop and source of every real server ahead of the packets.
+    /// Resolves next hop and source of every real server ahead of the packets, but of those for which
+    /// packets' own interfaces decide.
     #[must_use]
-    pub fn with_reals<'a>(mut self, reals: impl IntoIterator<Item = (RealId, &'a IpAddr)>) -> Self {
+    pub fn with_reals<'a>(mut self, reals: impl IntoIterator<Item = &'a Real>) -> Self {
         let (mut resolved, mut sources) = (Vec::new(), Vec::new());
-        for (id, address) in reals {
-            let index = id.0 as usize;
+        for real in reals {
+            let index = real.id.0 as usize;
             if resolved.len() <= index {
                 resolved.resize(index + 1, None);
                 sources.resize(index + 1, None);
             }
-            resolved[index] = self.resolve(*address).ok();
-            sources[index] = self.source_for(address);
+            resolved[index] = self.to_real(real).ok();
+            sources[index] = self.source_for(&real.address);
         }
         self.reals = resolved;
         self.sources = sources;
@@ -243,84 +258,131 @@ impl Hops {
         *self.sources.get(id.0 as usize)?
     }
 
+    /// The next hop towards a real server. By way of the host's own routing only tunnels lead: it
+    /// does not give the replies of other methods back.
+    ///
+    /// # Errors
+    /// As [`Hops::resolve`].
+    pub fn to_real(&self, real: &Real) -> Result<Hop, NoHop> {
+        let flow = Flow::from(real.address);
+        let by_host = self.way_of(&flow).is_some_and(|way| way.by_host);
+        if by_host && !matches!(real.method, Method::Tunnel(_)) {
+            return Err(NoHop::NotAttached);
+        }
+        self.resolve(flow)
+    }
+
     /// The next hop towards any address.
     ///
     /// # Errors
     /// Says whether a route, an attached interface or the neighbour's address is missing.
-    pub fn resolve(&self, destination: impl Into<Address>) -> Result<Hop, NoHop> {
-        let destination = destination.into();
-        if let Some(hop) = self.look_up(destination, &mut Near::default()) {
-            return Ok(*hop);
-        }
-        match self.ways.get(self.ranges.number(destination) as usize).map(|way| way.next) {
-            Some(Next::Hop(hop)) => Ok(hop),
-            Some(Next::OnLink { port, .. }) => {
-                Err(NoHop::Unresolved { port, neighbour: destination.ip() })
+    pub fn resolve(&self, flow: impl Into<Flow>) -> Result<Hop, NoHop> {
+        let flow = flow.into();
+        let way = self.way_of(&flow).ok_or(NoHop::NoRoute)?;
+        match way.next {
+            Next::Hop(hop) => Ok(hop),
+            Next::OnLink { port, .. } => {
+                let known = self.on_link(port, flow.destination).copied();
+                known.ok_or(NoHop::Unresolved { port, neighbour: flow.destination.ip() })
             }
-            Some(Next::Missing(missing)) => Err(missing),
-            None => Err(NoHop::NoRoute),
+            Next::Missing(missing) => Err(missing),
+            Next::Group(_) => Err(NoHop::NoRoute),
         }
     }
 
-    /// The next hop towards any address, if there is one. `near` remembers the last one found, which
-    /// is most often the next one's, too.
+    /// The next hop of a packet from `source` that came in by `input`, if there is one. `near`
+    /// remembers the last one found, which is most often the next one's, too.
     #[inline(always)]
-    pub fn known<'a>(&'a self, destination: Address, near: &mut Near<'a>) -> Option<&'a Hop> {
+    pub fn known<'a>(
+        &'a self,
+        destination: Address,
+        (source, input): (Address, PortId),
+        near: &mut Near<'a>,
+    ) -> Option<&'a Hop> {
         match near.0 {
             Some((span, hop)) if span.contains(destination) => Some(hop),
-            Some(_) | None => self.look_up(destination, near),
+            Some(_) | None => self.look_up(destination, source, input, near),
         }
     }
 
     #[inline(never)]
-    fn look_up<'a>(&'a self, destination: Address, near: &mut Near<'a>) -> Option<&'a Hop> {
-        let (number, span) = self.ranges.find(destination);
-        match &self.ways.get(number as usize)?.next {
-            Next::Hop(hop) => {
-                near.0 = Some((span, hop));
-                Some(hop)
-            }
-            Next::OnLink { .. } => self.on_link.get(&destination),
-            Next::Missing(_) => None,
+    fn look_up<'a>(
+        &'a self,
+        destination: Address,
+        source: Address,
+        input: PortId,
+        near: &mut Near<'a>,
+    ) -> Option<&'a Hop> {
+        let ([main, ..], true) =
+            (&*self.routing.tables, self.routing.rules_for(destination).is_empty())
+        else {
+            return self.look_up_by_rules(&self.flow(destination, source, input));
+        };
+        let (number, span) = main.find(destination);
+        let next = &self.ways.get(number as usize)?.next;
+        if let Next::Hop(hop) = next {
+            near.0 = Some((span, hop));
+            return Some(hop);
+        }
+        self.hop(next, destination, source)
+    }
+
+    #[inline(never)]
+    fn look_up_by_rules(&self, flow: &Flow) -> Option<&Hop> {
+        let next = &self.ways.get(self.routing.number(flow) as usize)?.next;
+        self.hop(next, flow.destination, flow.source)
+    }
+
+    #[inline(always)]
+    fn hop<'a>(&'a self, next: &'a Next, destination: Address, source: Address) -> Option<&'a Hop> {
+        let next = match next {
+            Next::Group(group) => &self.member(*group, source, destination)?.next,
+            Next::Hop(_) | Next::OnLink { .. } | Next::Missing(_) => next,
+        };
+        match next {
+            Next::Hop(hop) => Some(hop),
+            Next::OnLink { port, .. } => self.on_link(*port, destination),
+            Next::Group(_) | Next::Missing(_) => None,
         }
     }
 
+    #[inline(always)]
+    fn on_link(&self, port: PortId, destination: Address) -> Option<&Hop> {
+        let known = self.on_link.get(&destination).filter(|hop| hop.port == port);
+        known.or_else(|| self.beside.get(&(port, destination)))
+    }
+
+    fn member(&self, group: u16, source: Address, destination: Address) -> Option<&Way> {
+        self.groups.get(usize::from(group))?.way(source, destination)
+    }
+
+    /// What the route of a packet depends on.
+    pub fn flow(&self, destination: Address, source: Address, input: PortId) -> Flow {
+        let input = self.port(input).map_or(Flow::LOOPBACK, |port| port.index);
+        Flow { destination, source, input }
+    }
+
+    /// The way of a flow, one of a group's.
+    fn way_of(&self, flow: &Flow) -> Option<&Way> {
+        let way = self.ways.get(self.routing.number(flow) as usize)?;
+        match way.next {
+            Next::Group(group) => self.member(group, flow.source, flow.destination),
+            Next::Hop(_) | Next::OnLink { .. } | Next::Missing(_) => Some(way),
+        }
+    }
+
+    /// The way towards another host, as far as the destination alone decides.
     fn way(&self, destination: &IpAddr) -> Option<&Way> {
-        match self.ranges.number((*destination).into()) {
-            NO_ROUTE | LOCAL => None,
-            number => self.ways.get(number as usize),
+        let flow = Flow::from(*destination);
+        match self.routing.number(&flow) {
+            Routing::NOTHING | Routing::LOCAL => None,
+            _ => self.way_of(&flow),
         }
     }
 
     /// The attached interface on whose link an address lives, if it does on any.
     pub fn link_of(&self, address: &IpAddr) -> Option<PortId> {
         self.way(address).filter(|way| way.via.is_none())?.port
-    }
-
-    /// The hop of a neighbour that is a destination itself, if its address is routed to its link.
-    fn on_link_hop(&self, (on, address): &(PortId, IpAddr), to: Mac) -> Option<(Address, Hop)> {
-        match self.way(address)?.next {
-            Next::OnLink { port, mac, mtu } if port == *on => {
-                Some(((*address).into(), Hop::new(port, to, mac, mtu)))
-            }
-            Next::OnLink { .. } | Next::Hop(_) | Next::Missing(_) => None,
-        }
-    }
-
-    fn next_of(
-        &self,
-        route: &Route,
-        neighbours: &HashMap<(PortId, IpAddr), Mac>,
-    ) -> Result<Next, NoHop> {
-        let port = route.port.ok_or(NoHop::NotAttached)?;
-        let info = self.port(port).ok_or(NoHop::NotAttached)?;
-        let mtu = if route.mtu == 0 { info.mtu } else { route.mtu.min(info.mtu) };
-        let Some(neighbour) = route.via else {
-            return Ok(Next::OnLink { port, mac: info.mac, mtu });
-        };
-        let mac =
-            neighbours.get(&(port, neighbour)).ok_or(NoHop::Unresolved { port, neighbour })?;
-        Ok(Next::Hop(Hop::new(port, *mac, info.mac, mtu)))
     }
 
     fn to_host(&self) -> Way {
@@ -364,12 +426,7 @@ impl Hops {
 
     /// Whether the host itself has this address.
     pub fn is_local(&self, address: &IpAddr) -> bool {
-        self.ranges.number((*address).into()) == LOCAL
-    }
-}
-
-impl Way {
-    const fn closed(missing: NoHop) -> Self {
-        Self { via: None, port: None, source: None, next: Next::Missing(missing) }
+        let main = self.routing.tables.first();
+        main.is_some_and(|main| main.number((*address).into()) == Routing::LOCAL)
     }
 }

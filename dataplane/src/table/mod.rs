@@ -7,18 +7,25 @@
 mod address;
 mod hops;
 mod mark;
+mod prefixes;
 mod ranges;
+mod routing;
 mod service;
 mod services;
+mod ways;
 
 pub use address::Address;
-pub use hops::{Hop, Hops, HostLink, Near, NoHop, PortInfo, Route, Vlan, route_rank, source_among};
+pub use hops::{Hop, Hops, HostLink, Near, NoHop, PortInfo, Route, Vlan, source_among};
 pub use mark::{MarkRule, Prefix};
+pub use prefixes::Prefixes;
+pub use ranges::Ranges;
+pub use routing::{Flow, Refusal, RouteHop, Routing, Rule, RuleAction, Target};
 pub use service::{
     Availability, ClientAddress, GueChecksum, Method, Persistence, Protocol, Real, RealId,
     Scheduler, SchedulerFlags, Service, ServiceId, ServiceKey, Tunnel,
 };
 pub use services::{OwnedAddress, ServiceTable, Timeouts, Tunables};
+pub use ways::Place;
 
 /// A place where frames enter and leave: one attached interface. Indexes [`Hops::ports`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

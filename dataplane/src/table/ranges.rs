@@ -4,23 +4,62 @@
 //! one binary search over their first addresses: no hashing, no pointers, a few steps for the routes
 //! of an ordinary host and about twenty for those of the whole Internet. Most
 //! clients of an ordinary host lie in one or two ranges, so that [`Span`] saves the next search.
+//!
+//! A large map is in two levels: a range may stand for a leaf, which is searched in turn. Maps that
+//! differ in few prefixes share all other leaves; [`super::Prefixes`] makes such maps.
 
 use super::{Address, Family, Prefix};
 use std::net::IpAddr;
+use std::sync::Arc;
 
-/// A number for every address: that of the longest prefix which contains it, or 0.
+/// Marks a number of the upper level that is the index of a leaf.
+const LEAF: u32 = 1 << 31;
+
+/// A number below 2^31 for every address: that of the longest prefix which contains it, or 0.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Ranges {
-    v4: Starts<u32>,
-    v6: Starts<u128>,
+    pub(super) v4: Levels<u32>,
+    pub(super) v6: Levels<u128>,
 }
 
 /// The ranges of one family.
 #[derive(Clone, PartialEq, Eq, Debug)]
-struct Starts<A> {
-    /// The first address of each range, ascending from 0.
+pub(super) struct Levels<A> {
+    top: Starts<A>,
+    leaves: Box<[Arc<Starts<A>>]>,
+}
+
+/// Ranges that follow each other.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Starts<A> {
+    /// The first address of each range, ascending.
     starts: Box<[A]>,
     numbers: Box<[u32]>,
+}
+
+/// The bits of an address of one family.
+pub(super) trait Bits: Ord + Copy + Default {
+    /// How many there are.
+    const WIDTH: u32;
+
+    /// The lowest of these bits.
+    fn of(bits: u128) -> Self;
+}
+
+impl Bits for u32 {
+    const WIDTH: u32 = 32;
+
+    fn of(bits: u128) -> Self {
+        bits as Self
+    }
+}
+
+impl Bits for u128 {
+    const WIDTH: u32 = 128;
+
+    fn of(bits: u128) -> Self {
+        bits
+    }
 }
 
 /// Addresses that follow each other and have the same number.
@@ -32,6 +71,17 @@ pub struct Span {
 }
 
 impl Span {
+    /// The addresses that a prefix covers.
+    pub fn of(prefix: &Prefix) -> Self {
+        let Block { first, last, .. } = Block::of(prefix, 0);
+        let address = |bits: u128| match prefix.address {
+            IpAddr::V4(_) => Address::v4(bits as u32).0,
+            IpAddr::V6(_) => bits,
+        };
+        let (first, last) = (address(first), address(last));
+        Self { first, more: last - first }
+    }
+
     /// Whether an address is one of them.
     #[inline(always)]
     pub fn contains(&self, address: Address) -> bool {
@@ -41,10 +91,10 @@ impl Span {
 
 /// One prefix as the range that it covers.
 #[derive(Clone, Copy)]
-struct Block {
-    first: u128,
-    last: u128,
-    number: u32,
+pub(super) struct Block {
+    pub first: u128,
+    pub last: u128,
+    pub number: u32,
 }
 
 impl Default for Ranges {
@@ -63,12 +113,7 @@ impl Ranges {
                 Family::V6 => v6.push(Block::of(&prefix, number)),
             }
         }
-        let (v4, v6) = (cut(v4, u128::from(u32::MAX)), cut(v6, u128::MAX));
-        let v4_starts = v4.0.into_iter().map(|start| start as u32);
-        Self {
-            v4: Starts { starts: v4_starts.collect(), numbers: v4.1.into() },
-            v6: Starts { starts: v6.0.into(), numbers: v6.1.into() },
-        }
+        Self { v4: Levels::new(v4, []), v6: Levels::new(v6, []) }
     }
 
     /// The number of an address.
@@ -92,7 +137,55 @@ impl Ranges {
     }
 }
 
-impl<A: Ord + Copy + Default> Starts<A> {
+impl<A: Bits> Levels<A> {
+    /// Blocks that may nest, and the leaves that stand for some more: the first and last address of
+    /// each, and what is in it.
+    pub fn new(
+        mut blocks: Vec<Block>,
+        leaves: impl IntoIterator<Item = (u128, u128, Arc<Starts<A>>)>,
+    ) -> Self {
+        let leaves: Box<[_]> = leaves
+            .into_iter()
+            .zip(LEAF..)
+            .map(|((first, last, leaf), number)| {
+                blocks.push(Block { first, last, number });
+                leaf
+            })
+            .collect();
+        let end = u128::MAX >> (128 - A::WIDTH);
+        Self { top: Starts::new(blocks, Block { first: 0, last: end, number: 0 }), leaves }
+    }
+
+    /// The number of an address, where its range starts, and where the next one does.
+    fn find(&self, address: A) -> (u32, A, Option<A>) {
+        let (number, first, next) = self.top.find(address);
+        if number & LEAF == 0 {
+            return (number, first, next);
+        }
+        let Some(leaf) = self.leaves.get((number & !LEAF) as usize) else {
+            return (0, first, next);
+        };
+        let (number, first, inner_next) = leaf.find(address);
+        (number, first, inner_next.or(next))
+    }
+}
+
+#[cfg(test)]
+impl<A> Levels<A> {
+    /// How many leaves another map has, too.
+    pub fn shared_with(&self, other: &Self) -> usize {
+        let of = |leaf: &&Arc<Starts<A>>| other.leaves.iter().any(|one| Arc::ptr_eq(one, leaf));
+        self.leaves.iter().filter(of).count()
+    }
+}
+
+impl<A: Bits> Starts<A> {
+    /// Cuts nested blocks, all of them within `around`, which has what they leave over.
+    pub fn new(blocks: Vec<Block>, around: Block) -> Self {
+        let (starts, numbers) = cut(blocks, around);
+        Self { starts: starts.into_iter().map(A::of).collect(), numbers: numbers.into() }
+    }
+
     /// The number of an address, where its range starts, and where the next one does.
     fn find(&self, address: A) -> (u32, A, Option<A>) {
         let next = self.starts.partition_point(|start| *start <= address);
@@ -103,7 +196,7 @@ impl<A: Ord + Copy + Default> Starts<A> {
 }
 
 impl Block {
-    fn of(prefix: &Prefix, number: u32) -> Self {
+    pub fn of(prefix: &Prefix, number: u32) -> Self {
         let (bits, width) = match prefix.address {
             IpAddr::V4(address) => (u128::from(address.to_bits()), 32),
             IpAddr::V6(address) => (address.to_bits(), 128),
@@ -114,14 +207,14 @@ impl Block {
     }
 }
 
-/// Cuts nested blocks into ranges up to `end`: the first address and the number of each.
-fn cut(mut blocks: Vec<Block>, end: u128) -> (Vec<u128>, Vec<u32>) {
+/// Cuts nested blocks into ranges: the first address and the number of each.
+fn cut(mut blocks: Vec<Block>, around: Block) -> (Vec<u128>, Vec<u32>) {
     // Outer blocks come before the inner ones that begin with them; the sort is stable, so of equal
     // blocks the first stays first.
     blocks.sort_by_key(|block| (block.first, std::cmp::Reverse(block.last)));
     blocks.dedup_by_key(|block| (block.first, block.last));
-    let mut open: Vec<Block> = vec![Block { first: 0, last: end, number: 0 }];
-    let mut ranges = (vec![0], vec![0]);
+    let mut open: Vec<Block> = vec![around];
+    let mut ranges = (vec![around.first], vec![around.number]);
     for block in blocks {
         close(&mut open, &mut ranges, Some(block.first));
         begin(&mut ranges, block.first, block.number);
@@ -150,69 +243,4 @@ fn begin((starts, numbers): &mut (Vec<u128>, Vec<u32>), start: u128, number: u32
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use std::net::{Ipv4Addr, Ipv6Addr};
-
-    /// A few bits at both ends, so that prefixes nest, touch and repeat.
-    fn address() -> impl Strategy<Value = IpAddr> {
-        let bits = (0u128..8, 0u32..=125).prop_map(|(bits, shift)| bits << shift);
-        let all = (any::<bool>(), any::<bool>(), bits);
-        all.prop_map(|(v4, inverted, bits)| {
-            let bits = if inverted { !bits } else { bits };
-            if v4 {
-                Ipv4Addr::from_bits((bits >> 96) as u32 ^ bits as u32).into()
-            } else {
-                Ipv6Addr::from_bits(bits).into()
-            }
-        })
-    }
-
-    fn prefix() -> impl Strategy<Value = Prefix> {
-        (address(), 0u8..=128).prop_map(|(address, length)| Prefix {
-            address,
-            length: if address.is_ipv4() { length % 33 } else { length },
-        })
-    }
-
-    /// The number by looking at every prefix.
-    fn slow(entries: &[(Prefix, u32)], address: &IpAddr) -> u32 {
-        let fitting = entries.iter().filter(|(prefix, _)| prefix.contains(address));
-        // Of equal lengths the first wins; `max_by_key` would take the last.
-        fitting.rev().max_by_key(|(prefix, _)| prefix.length).map_or(0, |(_, number)| *number)
-    }
-
-    proptest! {
-        #[test]
-        fn the_longest_prefix_wins(
-            prefixes in proptest::collection::vec(prefix(), 0..40),
-            asked in proptest::collection::vec(address(), 1..40),
-        ) {
-            let entries: Vec<_> = prefixes.into_iter().zip(1..).collect();
-            let ranges = Ranges::new(entries.iter().copied());
-            let edges = entries.iter().flat_map(|(prefix, _)| {
-                let Block { first, last, .. } = Block::of(prefix, 0);
-                let v4 = prefix.address.is_ipv4();
-                [first, last, first.wrapping_sub(1), last.wrapping_add(1)].map(|bits| {
-                    if v4 { Ipv4Addr::from_bits(bits as u32).into() } else { Ipv6Addr::from_bits(bits).into() }
-                })
-            });
-            let asked: Vec<IpAddr> = asked.into_iter().chain(edges).collect();
-            for address in asked {
-                // An IPv4-mapped address is IPv4 to the packet path.
-                if matches!(address, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some()) {
-                    continue;
-                }
-                let (number, span) = ranges.find(address.into());
-                prop_assert_eq!(number, slow(&entries, &address), "{}", address);
-                prop_assert!(span.contains(address.into()));
-                for (other, _) in &entries {
-                    if span.contains(other.address.into()) && other.address.is_ipv4() == address.is_ipv4() {
-                        prop_assert_eq!(number, slow(&entries, &other.address), "{}", other.address);
-                    }
-                }
-            }
-        }
-    }
-}
+mod tests;

@@ -1,10 +1,10 @@
 //! Links, ports, neighbours, roles.
 
 use super::*;
-use crate::host::{Address, Neighbour, NeighbourState, Route};
+use crate::host::{Address, Neighbour, NeighbourState, Route, Tables};
 use crate::state::Ports;
 use dataplane::io::steer::SteeringRules;
-use dataplane::table::Prefix;
+use dataplane::table::{Prefix, RouteHop, Target};
 
 fn host(links: &[(u32, &str)]) -> Arc<HostState> {
     let link = |name: &str| Link {
@@ -18,6 +18,8 @@ fn host(links: &[(u32, &str)]) -> Arc<HostState> {
         loopback: false,
         up: true,
         carrier: true,
+        ignored_without_carrier: [false; 2],
+        vrf: None,
     };
     let links = links.iter().map(|(index, name)| (*index, link(name))).collect();
     Arc::new(HostState { links, ..HostState::default() })
@@ -131,8 +133,11 @@ fn confirms_the_real_server(mut director: Director) {
     picture.neighbours.insert((7, [10, 0, 0, 77].into()), stale);
     let prefix = Prefix { address: [10, 0, 0, 254].into(), length: 24 };
     picture.addresses.push(Address { link: 7, prefix });
-    let on_link = Route { prefix, via: None, link: Some(7), source: None, mtu: 0, metric: 0 };
-    picture.routes.push(on_link);
+    let hops = [RouteHop { via: None, link: 7, weight: 1 }].into();
+    let target = Target::Hops { hops, source: None, mtu: 0 };
+    let mut tables = Tables::default();
+    tables.replace([Route { table: 254, prefix, metric: 0, target }]);
+    picture.routing = tables.snapshot(&picture.links);
     director.happen(Event::Host(HostEvent::Changed(Arc::new(picture))));
     director.happen(works(PortId(0)));
     director.others.clear();

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::host::{Link, NeighbourState as Known};
+use dataplane::table::{Flow, Refusal, RouteHop, Target};
 use nix::sched::{CloneFlags, unshare};
 use std::process::Command;
 
@@ -36,6 +37,12 @@ async fn until(watch: &mut Watch, accept: impl Fn(&HostState) -> bool) -> Arc<Ho
     waited.await.unwrap_or_else(|_| panic!("never seen; last: {:#?}", watch.state()))
 }
 
+/// Where the main table leads.
+fn target(state: &HostState, text: &str) -> Target {
+    let address: IpAddr = text.parse().expect("an address");
+    state.routing.target(&Flow::from(address)).clone()
+}
+
 fn named<'a>(state: &'a HostState, name: &str) -> Option<&'a Link> {
     state.links.get(&state.link_named(name)?)
 }
@@ -63,19 +70,16 @@ fn links_addresses_and_routes_are_followed() {
         run("ip addr add 2001:db8:77::1/64 dev va nodad");
         until(&mut watch, |s| has(s, "2001:db8:77::1")).await;
         run("ip route add 198.51.100.0/24 via 10.77.0.254 dev va metric 7 mtu 1400");
-        let routed = until(&mut watch, |s| s.routes.iter().any(|r| r.metric == 7)).await;
-        let route = routed.routes.iter().find(|r| r.metric == 7).expect("just seen");
-        assert_eq!(route.via, Some("10.77.0.254".parse().unwrap()));
-        assert_eq!((route.link, route.mtu, route.prefix.length), (Some(va), 1400, 24));
+        let to = |state: &HostState, text: &str| target(state, text);
+        let hop = RouteHop { via: Some("10.77.0.254".parse().unwrap()), link: va, weight: 1 };
+        let routed = Target::Hops { hops: [hop].into(), source: None, mtu: 1400 };
+        until(&mut watch, |s| to(s, "198.51.100.9") == routed).await;
         run("ip route add unreachable 203.0.113.0/24");
-        let dead: IpAddr = "203.0.113.0".parse().unwrap();
-        until(&mut watch, |s| {
-            s.routes.iter().any(|r| r.prefix.address == dead && r.link.is_none())
-        })
-        .await;
+        let refused = Target::Refuse(Refusal::Unreachable);
+        until(&mut watch, |s| to(s, "203.0.113.9") == refused).await;
         run("ip link del va");
         until(&mut watch, |s| {
-            s.link_named("va").is_none() && s.routes.iter().all(|r| r.metric != 7)
+            s.link_named("va").is_none() && to(s, "198.51.100.9") == Target::Nothing
         })
         .await;
         stop.cancel();
@@ -142,8 +146,13 @@ fn a_flood_of_changes_ends_in_the_right_picture() {
         std::io::Write::write_all(&mut ip.stdin.take().expect("piped"), batch.as_bytes())
             .expect("written");
         assert!(ip.wait().expect("ends").success());
-        until(&mut watch, |s| s.routes.iter().filter(|r| r.prefix.length == 32).count() == 20_000)
-            .await;
+        // One unlike the route around it tells of each that is missing.
+        until(&mut watch, |s| {
+            let spread = (0..20_000u32).step_by(97).chain([19_999]);
+            let routed = |n| target(s, &format!("198.18.{}.{}", n / 256, n % 256));
+            spread.map(routed).all(|to| to.hops().len() == 1)
+        })
+        .await;
         stop.cancel();
     });
 }
