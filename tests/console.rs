@@ -335,3 +335,65 @@ fn connections_are_found_explained_and_ended_with_their_count_shown_first() -> R
     ensure!(scene.curl("/ha", &auth)?.body.contains("This director stands alone"));
     Ok(())
 }
+
+/// The code of a second factor at this moment, as an authenticator application computes it.
+fn totp(scene: &Scene, secret: &str) -> Result<String> {
+    let code = format!(
+        "import hmac,hashlib,base64,struct,time\nk=base64.b32decode('{secret}')\n\
+         h=hmac.new(k,struct.pack('>Q',int(time.time())//30),hashlib.sha1).digest()\n\
+         o=h[-1]&15\nprint('%06d'%((struct.unpack('>I',h[o:o+4])[0]&0x7fffffff)%1000000))"
+    );
+    Ok(scene.director.host().run_ok(&["python3", "-c", &code])?.trim().to_owned())
+}
+
+/// What stands between two texts of a page.
+fn between<'a>(page: &'a str, before: &str, after: &str) -> Result<&'a str> {
+    let rest = page.split(before).nth(1).with_context(|| format!("no {before:?} in {page}"))?;
+    rest.split(after).next().context("no end")
+}
+
+#[test]
+fn accounts_change_their_password_and_second_factor_and_roles_hold_at_once() -> Result<()> {
+    let scene = Scene::new("consoleaccounts")?;
+    let session = scene.set_up()?;
+    let auth = ["-H", session.as_str()];
+    let added = scene.post("/users", "name=li&role=operator&password=another+horse", &auth)?;
+    ensure!(added.status == 303, "{added:?}");
+    let login = |name: &str, password: &str, code: &str| {
+        scene.post("/login", &format!("name={name}&password={password}&code={code}"), &[])
+    };
+    let li = cookie(&login("li", "another+horse", "")?)?;
+    let theirs = ["-H", li.as_str()];
+    ensure!(scene.curl("/users", &theirs)?.status == 403, "an operator");
+    ensure!(scene.curl("/connections/end?client=192.0.2.7", &theirs)?.status == 200);
+    ensure!(scene.post("/users/li/role", "role=viewer", &auth)?.status == 303);
+    ensure!(scene.curl("/", &theirs)?.status == 303, "another role ends the sessions");
+    ensure!(scene.post("/users/chen/role", "role=viewer", &auth)?.status == 409, "the last one");
+    ensure!(scene.post("/users/chen/remove", "", &auth)?.status == 409);
+
+    let wrong = scene.post("/account/password", "old=x&new=yet+another+horse", &auth)?;
+    ensure!(wrong.body.contains("not the present password"), "{}", wrong.body);
+    let change = format!("old={PASSWORD}&new=yet+another+horse");
+    ensure!(scene.post("/account/password", &change, &auth)?.status == 303);
+    ensure!(login("chen", PASSWORD, "")?.status == 403);
+
+    let offer = scene.post("/account/second-factor", "", &auth)?.body;
+    let secret = between(&offer, r#"name="secret" value=""#, "\"")?;
+    let confirm = |code: &str| {
+        let form = format!("secret={secret}&code={code}");
+        Ok::<_, anyhow::Error>(scene.post("/account/second-factor/confirm", &form, &auth)?.body)
+    };
+    ensure!(confirm("000000")?.contains("Nothing was changed"), "a wrong code");
+    let confirmed = confirm(&totp(&scene, secret)?)?;
+    let codes = between(&confirmed, r#"<code translate="no">"#, "</code>")?;
+    let recovery: Vec<&str> = codes.split_whitespace().collect();
+    ensure!(recovery.len() == 10, "{recovery:?}");
+    ensure!(login("chen", "yet+another+horse", "")?.status == 403, "without a code");
+    ensure!(login("chen", "yet+another+horse", recovery[0])?.status == 303);
+    ensure!(login("chen", "yet+another+horse", recovery[0])?.status == 403, "good once");
+    let remove =
+        scene.post("/account/second-factor/remove", "password=yet+another+horse", &auth)?;
+    ensure!(remove.status == 303, "{remove:?}");
+    ensure!(login("chen", "yet+another+horse", "")?.status == 303);
+    Ok(())
+}

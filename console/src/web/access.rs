@@ -270,6 +270,21 @@ impl Access {
         self.open_session(name, address).await
     }
 
+    /// Checks the password of somebody who is signed in, before something that a forgotten browser must not
+    /// do.
+    ///
+    /// # Errors
+    /// When it is wrong, or there were too many guesses.
+    pub async fn prove(&self, name: &str, password: &str, address: IpAddr) -> Result<(), Denied> {
+        let guess = self.throttle().may_guess(name, address, false, self.now());
+        guess.map_err(|Wait(seconds)| Denied::Wait(seconds))?;
+        if self.is_password(name, password).await?.is_none() {
+            self.throttle().wrong(name, address, self.now());
+            return Err(Denied::Wrong);
+        }
+        Ok(())
+    }
+
     /// Whether the code is right for the user's second factor, and was not used before.
     fn is_second(&self, name: &str, code: Option<&str>) -> bool {
         let code = code.unwrap_or_default();

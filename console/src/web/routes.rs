@@ -1,7 +1,9 @@
 //! Every route of the console with the least role that may use it, in one table.
 
 use super::guard::guard;
-use super::pages::{account, availability, config, connections, events, overview, services, trace};
+use super::pages::{
+    account, availability, config, connections, events, overview, own, services, trace, users,
+};
 use super::site::Shared;
 use super::{assets, headers, trouble};
 use axum::Router;
@@ -80,6 +82,17 @@ pub const ROUTES: &[Route] = &[
     see("/ha/failover", OPERATOR, || get(availability::failover_page)),
     act("/ha/failover", OPERATOR, || post(availability::failover)),
     act("/ha/keep", ADMINISTRATOR, || post(availability::keep)),
+    see("/account", VIEWER, || get(own::page)),
+    act("/account/password", VIEWER, || post(own::change_password)),
+    act("/account/second-factor", VIEWER, || post(own::offer)),
+    act("/account/second-factor/confirm", VIEWER, || post(own::confirm)),
+    act("/account/second-factor/remove", VIEWER, || post(own::remove)),
+    see("/users", ADMINISTRATOR, || get(users::page)),
+    act("/users", ADMINISTRATOR, || post(users::add)),
+    act("/users/{name}/role", ADMINISTRATOR, || post(users::change_role)),
+    act("/users/{name}/remove", ADMINISTRATOR, || post(users::remove)),
+    act("/tokens", ADMINISTRATOR, || post(users::add_token)),
+    act("/tokens/{name}/remove", ADMINISTRATOR, || post(users::remove_token)),
     see("/config", VIEWER, || get(config::page)),
     act("/config/confirm", OPERATOR, || post(config::confirm)),
     act("/config/take-back", OPERATOR, || post(config::take_back)),

@@ -2,7 +2,8 @@
 //! application has them; and recovery codes for when the telephone is lost.
 
 use control::access::{User, fingerprint};
-use totp_rs::Builder;
+use control::state::Refusal;
+use totp_rs::{Builder, Secret};
 
 /// Seconds of a step.
 const STEP: u64 = 30;
@@ -23,6 +24,37 @@ pub fn take(user: &mut User, code: &str, now: u64) -> bool {
     let before = user.recovery.len();
     user.recovery.retain(|kept| *kept != given);
     user.recovery.len() < before
+}
+
+/// A secret that is offered to a user.
+pub struct Offer {
+    /// In base 32, as authenticator applications take it.
+    pub secret: String,
+    /// The same as a link that opens such an application.
+    pub link: String,
+}
+
+/// Offers a new secret of 160 random bits.
+///
+/// # Errors
+/// When the system gives no random numbers.
+pub fn offer(name: &str) -> Result<Offer, Refusal> {
+    let mut bytes = [0; 20];
+    getrandom::fill(&mut bytes)
+        .map_err(|_| Refusal::Unavailable("waiting for random numbers".to_owned()))?;
+    Ok(offer_again(name, &Secret::from(bytes.to_vec()).to_base32()))
+}
+
+/// Offers the same secret again.
+pub fn offer_again(name: &str, secret: &str) -> Offer {
+    let link = format!("otpauth://totp/Viaduct:{name}?secret={secret}&issuer=Viaduct");
+    Offer { secret: secret.to_owned(), link }
+}
+
+/// The bytes of an offered secret.
+pub fn secret(text: &str) -> Option<Vec<u8>> {
+    let secret = Secret::try_from_base32(text).ok()?;
+    (secret.as_bytes().len() == 20).then(|| secret.as_bytes().to_vec())
 }
 
 fn code_of(secret: &[u8], step: u64) -> Option<String> {

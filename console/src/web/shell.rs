@@ -134,7 +134,7 @@ const MENU: [(&str, &[(&str, &str)]); 4] = [
         ],
     ),
     ("menu-directors", &[("/ha", "menu-ha"), ("/config", "menu-config")]),
-    ("menu-console", &[]),
+    ("menu-console", &[("/account", "menu-account"), ("/users", "menu-users")]),
 ];
 
 impl Visit {

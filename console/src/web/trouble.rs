@@ -26,6 +26,8 @@ pub enum Trouble {
     NotFound(String),
     /// The request makes no sense.
     Bad(String),
+    /// What is there forbids it.
+    Conflict(String),
     /// Too many guesses; seconds to wait.
     Wait(u64),
     /// The daemon refuses.
@@ -53,6 +55,18 @@ impl From<Denied> for Trouble {
     }
 }
 
+impl From<UserError> for Trouble {
+    fn from(error: UserError) -> Self {
+        match error {
+            UserError::Unknown => Self::NotFound(error.to_string()),
+            UserError::BadName => Self::Bad(error.to_string()),
+            UserError::Taken | UserError::LastAdministrator | UserError::TooMany => {
+                Self::Conflict(error.to_string())
+            }
+        }
+    }
+}
+
 impl From<askama::Error> for Trouble {
     fn from(error: askama::Error) -> Self {
         Self::Inner(error.to_string())
@@ -67,6 +81,7 @@ impl Trouble {
             Self::Role(_) | Self::Foreign => StatusCode::FORBIDDEN,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::Bad(_) => StatusCode::BAD_REQUEST,
+            Self::Conflict(_) => StatusCode::CONFLICT,
             Self::Wait(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Refused(refusal) => {
                 let status = super::api::Failure::from(refusal.clone()).status;
@@ -83,7 +98,9 @@ impl Trouble {
             Self::Role(role) => lang.say_with("error-role", &[("role", &lang.say(role_id(*role)))]),
             Self::Foreign => lang.say("error-foreign"),
             Self::Wait(seconds) => lang.count("error-wait", *seconds),
-            Self::NotFound(what) | Self::Bad(what) | Self::Inner(what) => what.clone(),
+            Self::NotFound(what) | Self::Bad(what) | Self::Conflict(what) | Self::Inner(what) => {
+                what.clone()
+            }
             Self::Refused(refusal) => refusal.to_string(),
         }
     }

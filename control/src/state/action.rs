@@ -87,7 +87,7 @@ pub enum Action {
     Stop,
 }
 
-/// What the store's thread is told. It answers each with [`crate::events::Event::Stored`] of the same
+/// What the store's thread is told. It answers each with [`crate::events::StoreEvent::Stored`] of the same
 /// version, except where it says otherwise.
 #[derive(Clone, Debug)]
 pub enum StoreCommand {

@@ -6,5 +6,7 @@ pub mod config;
 pub mod connections;
 pub mod events;
 pub mod overview;
+pub mod own;
 pub mod services;
 pub mod trace;
+pub mod users;
