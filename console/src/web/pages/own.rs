@@ -42,7 +42,8 @@ impl Page {
         let l = visit.lang;
         let (now, name) = (unix_now(), &visit.actor.name);
         let accounts = visit.site.access.accounts();
-        let user = accounts.user(name).ok_or(Trouble::SignIn)?;
+        let user =
+            accounts.user(name).ok_or_else(|| Trouble::NotFound(l.say("token-no-account")))?;
         let sessions = accounts.sessions(now).filter(|(_, session)| session.user == *name);
         let sessions = sessions.map(|(id, session)| SessionLine {
             since: moment(session.since * 1000, now * 1000),

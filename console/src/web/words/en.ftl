@@ -374,3 +374,4 @@ second-factor-on = It is set up.
 second-factor-remove = Remove it
 recovery-made = Keep these recovery codes. Each is good once, when the application is lost. They are not shown again.
 this-session = this one
+token-no-account = A token has no account.

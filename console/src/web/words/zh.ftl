@@ -346,3 +346,4 @@ second-factor-on = 已设置。
 second-factor-remove = 移除
 recovery-made = 请保存这些恢复码。验证器丢失时每个可用一次，不会再次显示。
 this-session = 本会话
+token-no-account = 令牌没有账户。
