@@ -18,6 +18,7 @@ mod first_answer;
 mod full_nat;
 mod health_ldirectord;
 mod health_mon;
+mod host_routes;
 mod host_untouched;
 mod hostile_packets;
 mod ipvs_sync;

@@ -32,6 +32,8 @@ pub struct Situation {
     pub sorry_pages: BTreeMap<VirtualAddress, SocketAddr>,
     /// Addresses under VRRP.
     pub roles: BTreeMap<IpAddr, Role>,
+    /// Addresses of source pools that the host answers for itself.
+    pub host_s: BTreeSet<IpAddr>,
 }
 
 /// How a real server's part in its service differs from the document.
@@ -235,8 +237,8 @@ fn persistence(persistence: &Persistence) -> table::Persistence {
     table::Persistence { timeout: Ticks::from(persistence.timeout), mask }
 }
 
-/// The addresses that the director answers for: every VIP and every single address that a match
-/// rule names, but what VRRP gives to another node or a lost quorum withdraws.
+/// The addresses that the director answers for: every VIP, every single address that a match rule
+/// names, and those of source pools that the host has not, but what VRRP gives to another node or a lost quorum withdraws.
 fn owned_addresses(document: &Document, situation: &Situation) -> Vec<OwnedAddress> {
     let mut owned = BTreeMap::new();
     for service in &document.services {
@@ -248,6 +250,17 @@ fn owned_addresses(document: &Document, situation: &Situation) -> Vec<OwnedAddre
         for address in service.address.ip().into_iter().chain(ruled.map(|block| block.address)) {
             let role = situation.roles.get(&address).copied();
             owned.extend(role.unwrap_or(Role::ALWAYS).owned(address).map(|own| (address, own)));
+        }
+        // Real servers ask for them on their own link, where the virtual MAC is not at home.
+        let vip = service.address.ip().and_then(|vip| situation.roles.get(&vip));
+        if vip != Some(&Role::Backup) {
+            let pool = service.source_pool.iter();
+            let pool = pool.filter(|address| !situation.host_s.contains(*address));
+            for address in pool.copied() {
+                if let Some(own) = Role::ALWAYS.owned(address) {
+                    owned.entry(address).or_insert(own);
+                }
+            }
         }
     }
     // Addresses that VRRP gives this node without a service on them, such as an inside gateway.

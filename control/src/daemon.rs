@@ -112,7 +112,7 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     let (host_watch, host) = Watch::start(stop.clone()).await?;
     let (dataplane, notices) = Dataplane::start(capacity)?;
     let dataplane = Arc::new(dataplane);
-    let routes = match link_to_host(&dataplane, stop.clone()).await {
+    let routes = match link_to_host(&dataplane, host_watch.clone(), stop.clone()).await {
         Ok((stack, routes)) => {
             state.ports.reserve(stack.index);
             state.stack = Some(stack);
@@ -242,9 +242,10 @@ const fn error(text: String) -> (Severity, String) {
 /// Makes the link to the host's own stack and hands it to the packet workers.
 async fn link_to_host(
     dataplane: &Dataplane,
+    host: Watch,
     stop: CancellationToken,
 ) -> std::io::Result<(Stack, watch::Sender<stack::Routes>)> {
-    let (stack, ports, routes) = stack::open(Ports::STACK, dataplane.workers(), stop).await?;
+    let (stack, ports, routes) = stack::open(Ports::STACK, dataplane.workers(), host, stop).await?;
     dataplane.attach(stack.port, ports);
     Ok((stack, routes))
 }

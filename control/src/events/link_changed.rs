@@ -52,10 +52,32 @@ fn host(state: &mut State, host: Arc<HostState>, now: Moment, out: &mut Vec<Acti
         state.steer(out);
         refresh_neighbours(state, out);
     }
+    let pools = state.running.services.iter().any(|service| !service.source_pool.is_empty());
+    if before.addresses != state.host.addresses && pools {
+        state.republish(out);
+    }
     if before.addresses != state.host.addresses || before.routing != state.host.routing {
         state.lead_host(out);
     }
+    put_back(state, &before, now, out);
     state.republish_hops(out);
+}
+
+/// Says that somebody removed routes by which the host reaches VIPs; they are put back at once.
+fn put_back(state: &mut State, before: &HostState, now: Moment, out: &mut Vec<Action>) {
+    if Arc::ptr_eq(&before.led, &state.host.led) {
+        return;
+    }
+    let wanted = state.routes_to_vips();
+    let lost = before.led.difference(&state.host.led);
+    let lost: Vec<IpAddr> = lost.filter(|address| wanted.contains_key(*address)).copied().collect();
+    let Some(first) = lost.first() else { return };
+    let more = match lost.len() - 1 {
+        0 => String::new(),
+        more => format!(" and to {more} others"),
+    };
+    let text = format!("somebody removed the host's route to {first}{more}; it is put back");
+    state.record(now, (Severity::Warning, Kind::Interface), stack::NAME, text, out);
 }
 
 /// Opens and closes ports as the document and the host want it.

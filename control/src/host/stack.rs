@@ -5,12 +5,13 @@
 //! lead to VIPs and to the two addresses that the dataplane sends from. It goes with the daemon, and
 //! its routes with it.
 
+use super::Watch;
 use dataplane::io::Port;
 use dataplane::io::tap;
 use dataplane::table::{HostLink, Mac, PortId};
 use rtnetlink::packet_route::route::{RouteMessage, RouteProtocol, RouteScope};
 use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder, new_connection};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use tokio::sync::watch;
@@ -58,6 +59,7 @@ impl Stack {
 pub async fn open(
     port: PortId,
     workers: usize,
+    host: Watch,
     stop: CancellationToken,
 ) -> io::Result<(Stack, Vec<Port>, watch::Sender<Routes>)> {
     let (device, ports) = tap::open(NAME, port, workers)?;
@@ -67,7 +69,7 @@ pub async fn open(
     handle.link().set(up).execute().await.map_err(io::Error::other)?;
     set_up();
     let (wanted, changes) = watch::channel(Routes::new());
-    tokio::spawn(keep(handle, device.index, changes, stop));
+    tokio::spawn(keep((handle, device.index), changes, host, stop));
     Ok((Stack { port, index: device.index, mac: device.mac }, ports, wanted))
 }
 
@@ -89,23 +91,32 @@ fn set_up() {
     }
 }
 
-/// Keeps the routes as they are wanted. One that the kernel refuses is tried again at the next
-/// change.
+/// Keeps the routes as they are wanted: one that somebody removes is put back. One that the kernel
+/// refuses is tried again when others are wanted.
 async fn keep(
-    handle: Handle,
-    index: u32,
+    (handle, index): (Handle, u32),
     mut changes: watch::Receiver<Routes>,
+    mut host: Watch,
     stop: CancellationToken,
 ) {
-    let mut present = Routes::new();
+    let (mut present, mut refused) = (Routes::new(), BTreeSet::new());
     loop {
         let wanted = with_sources(&changes.borrow_and_update());
+        // What the kernel does not have was removed by somebody; adding one twice does no harm.
+        let led = host.state().led.clone();
+        present.retain(|address, _| led.contains(address));
         for (address, source) in missing(&present, &wanted) {
+            if refused.contains(&address) {
+                continue;
+            }
             match add(&handle, index, address, source).await {
                 Ok(()) => {
                     present.insert(address, source);
                 }
-                Err(error) => tracing::warn!(%address, %error, "no route from the host itself"),
+                Err(error) => {
+                    refused.insert(address);
+                    tracing::warn!(%address, %error, "no route from the host itself");
+                }
             }
         }
         let gone: Vec<IpAddr> =
@@ -117,7 +128,13 @@ async fn keep(
         }
         tokio::select! {
             () = stop.cancelled() => return,
-            changed = changes.changed() => if changed.is_err() { return },
+            changed = changes.changed() => {
+                refused.clear();
+                if changed.is_err() {
+                    return;
+                }
+            }
+            changed = host.changed() => if changed.is_err() { return },
         }
     }
 }

@@ -353,6 +353,11 @@ impl State {
     /// Leads the host's own processes to the VIPs, from the address that the first real server can
     /// answer to.
     pub fn lead_host(&self, out: &mut Vec<Action>) {
+        out.push(Action::LeadHost(self.routes_to_vips()));
+    }
+
+    /// The routes by which the host's own processes reach the VIPs.
+    pub fn routes_to_vips(&self) -> Routes {
         let host = &self.host;
         let is_host_s =
             |address: &IpAddr| host.addresses.iter().any(|own| own.prefix.address == *address);
@@ -373,7 +378,7 @@ impl State {
                 .filter(|real| real.address.is_ipv4() == address.is_ipv4())
                 .find_map(|real| host.source_for(&real.address));
         }
-        out.push(Action::LeadHost(routes));
+        routes
     }
 
     /// Notes that something happened.

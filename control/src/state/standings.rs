@@ -5,6 +5,7 @@ use crate::compile::{RealKey, Standing, roles};
 use crate::health::weight::{FULL, published, share};
 use crate::model::{OnDown, PersistentClients, QuorumUnit, Real, Service, VirtualAddress};
 use crate::state::State;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +23,11 @@ impl State {
         self.situation.down.retain(exists);
         self.masters.retain(|name| running.vrrp.iter().any(|instance| instance.name == *name));
         self.situation.roles = roles(&running, &self.masters);
+        let pools = running.services.iter().flat_map(|service| &service.source_pool);
+        let own = |address: &&IpAddr| {
+            self.host.addresses.iter().any(|own| own.prefix.address == **address)
+        };
+        self.situation.host_s = pools.filter(own).copied().collect();
     }
 
     /// How a service's real servers differ from the document: dead, drained, weighed by their
