@@ -105,6 +105,9 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     let mut words: Vec<_> = found.warnings.iter().cloned().map(error).collect();
     words.extend(said.map(|text| (Severity::Warning, text)));
     let capacity = sized(settings.capacity, &found);
+    if let shared @ 1.. = crate::host::shared_ports() {
+        words.push((Severity::Warning, shared_ports(shared)));
+    }
     let mut state = remembered(&store, &found, capacity, unix_now());
     state.sharing = sharing(&store, &state, settings.host.clone())?;
 
@@ -237,6 +240,13 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
 
 const fn error(text: String) -> (Severity, String) {
     (Severity::Error, text)
+}
+
+fn shared_ports(many: usize) -> String {
+    format!(
+        "the kernel gives {many} of full NAT's source ports to the host's own connections too, and \
+         both break when they meet: sysctl -w net.ipv4.ip_local_reserved_ports=61000-65535"
+    )
 }
 
 /// Makes the link to the host's own stack and hands it to the packet workers.

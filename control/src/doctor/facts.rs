@@ -39,6 +39,8 @@ pub struct Facts {
     pub programs: Vec<String>,
     /// Virtual services of the kernel's IPVS, when it is loaded.
     pub kernel_services: Option<usize>,
+    /// How many source ports of full NAT the kernel gives to the host's connections too.
+    pub shared_ports: usize,
     /// Ethernet interfaces.
     pub interfaces: Vec<Interface>,
 }
@@ -110,6 +112,7 @@ pub async fn gather(state: &Path) -> Result<Facts, HostError> {
         send_redirects: variable("all", "send_redirects") == 1,
         programs: programs(),
         kernel_services: kernel_services(),
+        shared_ports: crate::host::shared_ports(),
         interfaces: interfaces.collect(),
     })
 }

@@ -60,6 +60,7 @@ pub fn findings(facts: &Facts) -> Vec<Finding> {
     found.extend(forwarding(facts));
     found.push(rivals(facts));
     found.extend(kernel_ipvs(facts));
+    found.extend(source_ports(facts));
     found.extend(facts.interfaces.iter().map(interface));
     found
 }
@@ -228,6 +229,14 @@ fn kernel_ipvs(facts: &Facts) -> Option<Finding> {
     let advice =
         "take them over with ipvsadm-save | viaduct ipvsadm -R, then clear them: ipvsadm -C";
     Some(finding("kernel IPVS", Grade::Warning, found, advice))
+}
+
+fn source_ports(facts: &Facts) -> Option<Finding> {
+    let many = Some(facts.shared_ports).filter(|many| *many > 0)?;
+    let found = format!("{many} are also given to the host's own connections");
+    let advice = "connections that meet break each other with full NAT: sysctl -w \
+                  net.ipv4.ip_local_reserved_ports=61000-65535, or a source_pool";
+    Some(finding("source ports", Grade::Warning, found, advice))
 }
 
 fn interface(one: &Interface) -> Finding {

@@ -27,6 +27,7 @@ fn fit() -> Facts {
         send_redirects: false,
         programs: vec!["systemd".into()],
         kernel_services: None,
+        shared_ports: 0,
         interfaces: vec![eth0],
     }
 }
@@ -50,7 +51,7 @@ fn a_fit_host_has_nothing_to_be_done() {
 #[test]
 fn each_fault_is_found_alone_and_comes_with_advice() {
     type Change = fn(&mut Facts);
-    let cases: [(&str, Grade, Change); 16] = [
+    let cases: [(&str, Grade, Change); 17] = [
         ("kernel", Grade::Advice, |f| f.kernel = "6.1.0".into()),
         ("kernel", Grade::Warning, |f| f.kernel = "4.19.0".into()),
         ("capabilities", Grade::Error, |f| f.capabilities = 1 << 12),
@@ -66,6 +67,7 @@ fn each_fault_is_found_alone_and_comes_with_advice() {
         ("send_redirects", Grade::Advice, |f| f.send_redirects = true),
         ("other directors", Grade::Warning, |f| f.programs.push("keepalived".into())),
         ("kernel IPVS", Grade::Warning, |f| f.kernel_services = Some(3)),
+        ("source ports", Grade::Warning, |f| f.shared_ports = 4_536),
         ("interface eth0", Grade::Warning, |f| f.interfaces[0].carrier = false),
     ];
     for (subject, grade, change) in cases {

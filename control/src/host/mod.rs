@@ -6,6 +6,7 @@
 
 mod dump;
 mod hops;
+mod ports;
 pub mod probe_routes;
 mod route_messages;
 mod rules;
@@ -15,6 +16,7 @@ mod tables;
 mod watch;
 
 pub use hops::hops;
+pub use ports::shared_ports;
 pub use stack::Stack;
 pub use state::{Address, HostState, Link, Neighbour, NeighbourState};
 pub use tables::{Route, Tables};
