@@ -3,10 +3,11 @@
 
 use super::connections::{ConnectionInfo, Direction, Flags, Tuple};
 use super::forward::tunnel;
-use super::persistence::{keeps_clients, template_key};
+use super::open::{own_port_or, sources};
+use super::persistence::{keeps_clients, persistent_port, template_key};
 use super::schedule::Flow;
 use super::{Address, PacketPath, View, states};
-use crate::table::{Method, NoHop, Protocol, Real, Refusal, Service, ServiceKey};
+use crate::table::{Availability, Method, NoHop, Protocol, Real, Refusal, Service, ServiceKey};
 use crate::wire::transport::{sctp, tcp};
 use serde::Serialize;
 use std::net::{IpAddr, SocketAddr};
@@ -146,10 +147,25 @@ fn why(service: &Service, port: u16) -> String {
     }
 }
 
+/// The addresses of which the packet path takes one as the source under full NAT.
+fn new_source(view: View<'_>, service: &Service, real: &Real) -> String {
+    let sources = sources(view, service, real);
+    let known =
+        |address: &IpAddr| view.director.reals().sources().find((*address).into()).is_some();
+    let usable = sources.iter().map(|(address, _)| address).filter(|address| known(address));
+    let usable: Vec<String> = usable.map(ToString::to_string).collect();
+    if usable.is_empty() {
+        return "no address: it would be dropped".to_owned();
+    }
+    usable.join(" or ")
+}
+
 fn eligibility(view: View<'_>, real: &Real) -> String {
     let load = view.director.reals().load(real.id);
-    let state = if real.weight == 0 {
-        "drained: weight 0"
+    let state = if real.availability != Availability::Serving {
+        "taken out: it is down or drained"
+    } else if real.weight == 0 {
+        "takes no new connections: weight 0"
     } else if load.overloaded {
         "over its threshold"
     } else {
@@ -231,11 +247,13 @@ impl Explanation {
         real: &Real,
     ) -> Self {
         let asked = question.to.port();
-        let own = service.persistence.is_none() || service.key.port() == asked;
-        let port = if own && real.port != 0 { real.port } else { asked };
+        let port = match service.persistence {
+            None => own_port_or(real, asked),
+            Some(_) => persistent_port(service, real, asked),
+        };
         let target = SocketAddr::new(real.address, port);
         self.real = Some(target);
-        self.say("method", self.method(view, question, real, target));
+        self.say("method", self.method(view, question, (service, real), target));
         match view.hops.to_real(real) {
             Ok(hop) => {
                 let name = view.hops.port(hop.port).map_or("?", |port| port.name.as_str());
@@ -271,7 +289,7 @@ impl Explanation {
         &self,
         view: View<'_>,
         question: &Question,
-        real: &Real,
+        (service, real): (&Service, &Real),
         target: SocketAddr,
     ) -> String {
         let client = Address::from(question.from.ip());
@@ -286,11 +304,11 @@ impl Explanation {
                 format!("tunnel {kind:?} from {from} to {}", real.address)
             }
             Method::FullNat => {
-                let from = source(view.hops.source_for(&real.address));
+                let from = new_source(view, service, real);
                 format!("full NAT: source becomes {from}, destination {target}")
             }
             Method::Nat | Method::Local if hidden => {
-                let from = source(view.hops.source_for(&real.address));
+                let from = new_source(view, service, real);
                 format!(
                     "NAT: destination becomes {target}, and the source {from}, since replies would \
                      otherwise miss the director"

@@ -10,6 +10,9 @@ use crate::table::{ClientAddress, Method, Protocol, Real, Service};
 use crate::tick::Ticks;
 use crate::wire::ip;
 use crate::wire::transport::{sctp, tcp};
+use arrayvec::ArrayVec;
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::sync::{Arc, PoisonError};
 
 /// Lifetime of a connection until its first packet has moved its state (IPVS).
@@ -18,9 +21,9 @@ const FIRST_TIMEOUT: Ticks = Ticks::from_secs(3);
 const PORTS_TRIED: u32 = 64;
 /// Ports that full NAT uses of an address that is the host's own: above what Linux gives to its own
 /// connections (`ip_local_port_range`).
-pub const RESERVED_PORTS: std::ops::RangeInclusive<u16> = 61_000..=65_535;
+pub const RESERVED_PORTS: RangeInclusive<u16> = 61_000..=65_535;
 /// Ports that full NAT uses of an address from a service's own pool.
-pub const POOL_PORTS: std::ops::RangeInclusive<u16> = 1_024..=65_535;
+pub const POOL_PORTS: RangeInclusive<u16> = 1_024..=65_535;
 /// FTP servers connect from here; such packets never open connections (IPVS).
 const FTP_DATA: u16 = 20;
 
@@ -191,12 +194,7 @@ impl PacketPath {
         real: &Real,
         new: NewConnection,
     ) -> Result<Slot, DropReason> {
-        let own = view.hops.source_for(&real.address);
-        let to_host = view.hops.is_local(&real.address);
-        let pool: &[std::net::IpAddr] = if to_host { &[] } else { &service.source_pool };
-        let fallback = own.into_iter().filter(|_| pool.is_empty()).map(|a| (a, RESERVED_PORTS));
-        let sources = pool.iter().map(|a| (*a, POOL_PORTS)).chain(fallback);
-        let sources: arrayvec::ArrayVec<_, 16> = sources.collect();
+        let sources = sources(view, service, real);
         let mut missing = sources.is_empty();
         for (address, ports) in sources {
             let Some(local) = view.director.reals().sources().find(address.into()) else {
@@ -259,6 +257,22 @@ impl PacketPath {
         source.map_or(0, |mac| view.director.reals().peer_number(mac, frame.ingress))
     }
 }
+
+/// Source addresses towards a real server under full NAT, each with its ports: the service's pool, or else
+/// the host's own address. Programs of this host answer to its own address only.
+pub(super) fn sources(view: View<'_>, service: &Service, real: &Real) -> Sources {
+    let own = view.hops.source_for(&real.address);
+    let to_host = view.hops.is_local(&real.address);
+    let pool: &[IpAddr] = if to_host { &[] } else { &service.source_pool };
+    let fallback = own.into_iter().filter(|_| pool.is_empty()).map(|a| (a, RESERVED_PORTS));
+    pool.iter().map(|a| (*a, POOL_PORTS)).chain(fallback).take(MOST_SOURCES).collect()
+}
+
+/// Source addresses with their ports.
+type Sources = ArrayVec<(IpAddr, RangeInclusive<u16>), MOST_SOURCES>;
+
+/// Addresses of a pool; the document allows no more.
+const MOST_SOURCES: usize = 16;
 
 /// The port on a real server: its own, or else what the client asked for.
 pub(super) const fn own_port_or(real: &Real, asked: u16) -> u16 {

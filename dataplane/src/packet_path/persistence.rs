@@ -37,8 +37,7 @@ impl PacketPath {
             }
         };
         let asked = flow.destination_port;
-        let own = asked == service.key.port() && real.port != 0;
-        Some((real, if own { real.port } else { asked }, Some(template)))
+        Some((real, persistent_port(service, real, asked), Some(template)))
     }
 
     /// A template that still holds. One whose server is gone is hidden, and dies by itself once the
@@ -108,6 +107,12 @@ impl PacketPath {
 pub(super) fn keeps_clients(real: &Real, tunables: &Tunables) -> bool {
     real.weight > 0
         || real.availability == Availability::Serving && !tunables.expire_quiescent_template
+}
+
+/// The port on a real server that persistence chose: its own for the service's port, or else what the
+/// client asked for.
+pub(super) fn persistent_port(service: &Service, real: &Real, asked: u16) -> u16 {
+    if asked == service.key.port() { super::open::own_port_or(real, asked) } else { asked }
 }
 
 /// The template's key, and whether it names the real server's port.

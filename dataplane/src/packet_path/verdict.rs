@@ -44,7 +44,8 @@ macro_rules! drop_reasons {
 drop_reasons! {
     /// The frame is shorter than its headers say.
     Truncated = "truncated",
-    /// The IP header contradicts itself: version, length or checksum.
+    /// The IP header contradicts itself: version or length. Its checksum is the receiving kernel's to
+    /// verify, or the next hop's: forwarding updates it by the difference, so a wrong one stays wrong.
     BadIpHeader = "bad_ip_header",
     /// The transport header contradicts itself.
     BadTransportHeader = "bad_transport_header",

@@ -63,21 +63,36 @@ fn what_is_not_ours_is_said_to_be_the_hosts() {
 }
 
 #[test]
-fn drained_servers_are_said_to_be_drained() {
-    let mut one = service(0, false, Protocol::Tcp, Method::Nat);
-    one.id = ServiceId(0);
-    one.reals = one
-        .reals
-        .iter()
-        .cloned()
-        .map(|mut r| {
-            r.weight = 0;
-            r
-        })
-        .collect();
-    let mut net = Network::new(vec![]);
-    net.configure(vec![one], Tunables::default());
-    let told = ask(&net, 1);
-    let drained = told.steps.iter().filter(|s| s.says.contains("drained")).count();
-    assert_eq!((drained, told.real), (3, None));
+fn why_a_server_takes_nothing_is_said() {
+    let cases =
+        [(0, Availability::Serving, "weight 0"), (0, Availability::Withdrawn, "down or drained")];
+    for (weight, availability, why) in cases {
+        let mut one = service(0, false, Protocol::Tcp, Method::Nat);
+        one.id = ServiceId(0);
+        let out = |real: &Real| Real { weight, availability, ..real.clone() };
+        one.reals = one.reals.iter().map(out).collect();
+        let mut net = Network::new(vec![]);
+        net.configure(vec![one], Tunables::default());
+        let told = ask(&net, 1);
+        let out = told.steps.iter().filter(|step| step.says.ends_with(why)).count();
+        assert_eq!((out, told.real), (3, None), "{told:?}");
+    }
+}
+
+#[test]
+fn the_source_that_is_named_is_the_pools_which_the_packet_then_has() {
+    let pool: Vec<IpAddr> = ["10.0.0.101", "10.0.0.102"].map(|a| a.parse().unwrap()).to_vec();
+    for pool in [Vec::new(), pool] {
+        let mut one = service(0, false, Protocol::Tcp, Method::FullNat);
+        one.source_pool = pool.clone().into();
+        let mut net = Network::new(vec![one]);
+        for port in 100..110 {
+            let told = ask(&net, port);
+            let says = told.steps.iter().find(|step| step.stage == "method").unwrap().says.clone();
+            let (_, left) = net.arrive(OUTSIDE, &tcp(((CLIENT4, port), (VIP4, 80)), "S", b""));
+            let source = parsed(&left[0].bytes).source.ip();
+            assert!(says.contains(&source.to_string()), "{says}; it left from {source}");
+            assert!(pool.is_empty() || pool.contains(&source));
+        }
+    }
 }
