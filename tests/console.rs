@@ -397,3 +397,33 @@ fn accounts_change_their_password_and_second_factor_and_roles_hold_at_once() -> 
     ensure!(login("chen", "yet+another+horse", "")?.status == 303);
     Ok(())
 }
+
+#[test]
+fn monitoring_reads_the_numbers_by_a_token_and_strangers_only_that_it_lives() -> Result<()> {
+    let scene = Scene::new("consolemetrics")?;
+    ensure!(scene.curl("/healthz", &[])?.body == "ok\n");
+    ensure!(scene.curl("/ready", &[])?.body == "ready\n");
+    scene.set_up()?;
+    ensure!(scene.curl("/metrics", &[])?.status == 303, "not without a token");
+    let token = scene.token("viewer")?;
+    ensure!(scene.site.get("/")?.starts_with("real"));
+    let scraped = scene.curl("/metrics", &["-H", &token])?;
+    let kind = scraped.header("content-type").context("no type")?;
+    ensure!(kind.starts_with("application/openmetrics-text"), "{kind}");
+    let lines: Vec<&str> = scraped.body.lines().collect();
+    let value = |series: &str| -> Result<f64> {
+        let line = lines.iter().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        Ok(line.with_context(|| format!("no {series} in {}", scraped.body))?.parse()?)
+    };
+    ensure!(value(r#"viaduct_service_up{service="web"}"#)? == 1.0);
+    ensure!(value(r#"viaduct_service_connections_total{service="web"}"#)? == 1.0);
+    ensure!(value("node_ipvs_connections_total")? == 1.0);
+    ensure!(value(r#"viaduct_drops_total{reason="table_full"}"#)? == 0.0);
+    let backend = r#"local_address="192.0.2.10",local_port="80",local_mark="","#;
+    let backends = lines
+        .iter()
+        .filter(|line| line.starts_with("node_ipvs_backend_weight{") && line.contains(backend));
+    ensure!(backends.count() == 2, "{}", scraped.body);
+    ensure!(lines.last() == Some(&"# EOF"), "{}", scraped.body);
+    Ok(())
+}

@@ -6,6 +6,7 @@ mod assets;
 mod certificate;
 mod guard;
 mod headers;
+mod metrics;
 mod pages;
 mod routes;
 mod second_factor;

@@ -5,7 +5,7 @@ use super::pages::{
     account, availability, config, connections, events, overview, own, services, trace, users,
 };
 use super::site::Shared;
-use super::{assets, headers, trouble};
+use super::{assets, headers, metrics, trouble};
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::Method;
@@ -53,6 +53,9 @@ const fn act(
 /// All routes.
 pub const ROUTES: &[Route] = &[
     see("/assets/{name}", None, || get(assets::serve)),
+    see("/healthz", None, || get(metrics::healthy)),
+    see("/ready", None, || get(metrics::ready)),
+    see("/metrics", VIEWER, || get(metrics::scrape)),
     see("/setup", None, || get(account::set_up_page)),
     act("/setup", None, || post(account::set_up)),
     see("/login", None, || get(account::sign_in_page)),
