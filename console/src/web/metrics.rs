@@ -18,6 +18,9 @@ use std::fmt;
 /// What OpenMetrics is called by HTTP.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
+/// A metric's name and meaning, and how it is read off a view.
+type Reading<View, Number> = (&'static str, &'static str, fn(&View) -> Number);
+
 type Labels = Vec<(&'static str, String)>;
 
 /// One metric with all of its series.
@@ -90,7 +93,7 @@ impl Scrape {
         self.gauge("viaduct_service_sorry", "Whether its sorry server answers.", {
             each(&|own| f64::from(u8::from(own.sorry)))
         });
-        let traffic: [(&'static str, &'static str, fn(&TrafficView) -> u64); 5] = [
+        let traffic: [Reading<TrafficView, u64>; 5] = [
             ("viaduct_service_connections", "Connections opened.", |t| t.connections),
             ("viaduct_service_packets_in", "Packets from clients.", |t| t.in_packets),
             ("viaduct_service_packets_out", "Packets to clients.", |t| t.out_packets),
@@ -100,7 +103,7 @@ impl Scrape {
         for (name, help, of) in traffic {
             self.counter(name, help, each(&|own| of(&own.traffic) as f64));
         }
-        let all: [(&'static str, &'static str, fn(&TrafficView) -> u64); 5] = [
+        let all: [Reading<TrafficView, u64>; 5] = [
             ("node_ipvs_connections", "Connections opened, over all services.", |t| t.connections),
             ("node_ipvs_incoming_packets", "Packets from clients.", |t| t.in_packets),
             ("node_ipvs_outgoing_packets", "Packets to clients.", |t| t.out_packets),
@@ -129,8 +132,7 @@ impl Scrape {
         self.counter("viaduct_real_connections", "Connections opened to a real server.", {
             each(named, &|real| real.traffic.connections as f64)
         });
-        type OfReal = fn(&RealView) -> u32;
-        let as_node_exporter: [(&'static str, &'static str, OfReal); 3] = [
+        let as_node_exporter: [Reading<RealView, u32>; 3] = [
             ("node_ipvs_backend_connections_active", "Established connections.", |r| r.active),
             ("node_ipvs_backend_connections_inactive", "Other connections.", |r| r.inactive),
             ("node_ipvs_backend_weight", "Effective weight.", |r| r.effective_weight),
